@@ -1,0 +1,1 @@
+"""Floor 1: bytes to tensors. Sources, splits, the stream, batches and augmentation."""

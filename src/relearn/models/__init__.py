@@ -1,0 +1,1 @@
+"""Floor 1: plain nets, their last layer, and checkpoints."""

@@ -1,0 +1,1 @@
+"""Floor 5: Kedro wiring. Pipelines never import each other."""

@@ -1,0 +1,1 @@
+"""Floor 4: comparison, decision, figures and the page; no torch."""

@@ -1,0 +1,1 @@
+"""Floor 2: one readable training loop and what it needs."""
