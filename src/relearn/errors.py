@@ -67,5 +67,6 @@ def one_of(parameter: str, got: str, options: Iterable[str]) -> ParameterError:
     """
     known = sorted(options)
     return ParameterError(
-        f"{parameter}: {got!r} is not known,{near_miss(got, known)} expected one of {', '.join(known)}"
+        f"{parameter}: {got!r} is not known,{near_miss(got, known)} "
+        f"expected one of {', '.join(known)}"
     )

@@ -1,4 +1,4 @@
-"""The two shapes in which images travel: ``LabelledImages`` as read, ``Stream`` as frozen for arms."""
+"""The two shapes in which images travel: ``LabelledImages`` as read, ``Stream`` for the arms."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ class Split:
     @cached_property
     def classes(self) -> Tensor:
         """Sorted class numbers that occur, int64, shape (classes,)."""
-        return torch.unique(self.labels)
+        classes: Tensor = torch.unique(self.labels)
+        return classes
 
     def of_classes(self, classes: Tensor) -> Split:
         """Return the samples of ``classes``, with labels renumbered to positions in ``classes``.

@@ -108,8 +108,8 @@ class Recorder:
         for metric, value in values.items():
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"{self.method}: {task}.{metric} of arm {self.arm}, seed {self.seed} is {value} "
-                    f"at step {step}; lower the learning rate or look at the data"
+                    f"{self.method}: {task}.{metric} of arm {self.arm}, seed {self.seed} is "
+                    f"{value} at step {step}; lower the learning rate or look at the data"
                 )
             self.records.append(
                 Record(self.method, self.arm, self.seed, task, step, metric, float(value))
