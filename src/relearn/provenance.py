@@ -90,7 +90,7 @@ class Provenance:
         if changed:
             raise StaleInputError(
                 f"{self.stage}: made from other {' and '.join(changed)} than the present ones; "
-                f"run `kedro run --pipeline {self.pipeline}` again, with the same --env and --params"
+                f"run `kedro run --pipeline {self.pipeline}` again (same --env and --params)"
             )
 
     def to_json(self) -> str:

@@ -13,13 +13,13 @@ from relearn.errors import DataError
 from relearn.provenance import Provenance, digest_tensors
 
 SPLITS = (
-    "train",              # base classes: what pre-training sees
-    "validation",         # base classes: other samples, for choices during pre-training
-    "test",               # base classes: held-out samples, reported
+    "train",  # base classes: what pre-training sees
+    "validation",  # base classes: other samples, for choices during pre-training
+    "test",  # base classes: held-out samples, reported
     "selection_support",  # classes never pre-trained on, for choosing rates: few labelled samples
-    "selection_query",    # the same classes, the samples that score the choice
-    "transfer_support",   # other classes never seen: few labelled samples to learn from
-    "transfer_query",     # the same classes, the samples that are reported
+    "selection_query",  # the same classes, the samples that score the choice
+    "transfer_support",  # other classes never seen: few labelled samples to learn from
+    "transfer_query",  # the same classes, the samples that are reported
 )
 
 

@@ -114,3 +114,26 @@ class Recorder:
             self.records.append(
                 Record(self.method, self.arm, self.seed, task, step, metric, float(value))
             )
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What training one arm with one seed gives back.
+
+    Attributes:
+        checkpoint: The trained net (a ``relearn.models.checkpoint.Checkpoint``).
+        records: Measurements; equal bit for bit for equal seeds on CPU.
+        costs: Seconds, FLOPs, memory, parameters; kept apart because they vary.
+        interventions: The ledger's rows, in order.
+        predictions: Column name to int64 tensor of one length: protocol, index, label, predicted.
+        order_digest: Digest of the sample order consumed; equal for the arms of one pair.
+        tensors: Other tensors to keep beside the checkpoint, such as pre-states for the ledger.
+    """
+
+    checkpoint: Any
+    records: list[Record]
+    costs: list[Record]
+    interventions: list[Intervention]
+    predictions: Mapping[str, Any]
+    order_digest: str
+    tensors: Mapping[str, Any] = field(default_factory=dict)
