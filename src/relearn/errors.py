@@ -38,6 +38,10 @@ class StaleInputError(RelearnError):
     """A stage file was made from other parameters than the present ones."""
 
 
+class EvidenceError(RelearnError):
+    """Records cannot be compared: seeds without a partner, missing arms, duplicates, NaN."""
+
+
 class TrackingError(RelearnError):
     """The MLflow address cannot be reached or refuses."""
 
