@@ -1,0 +1,213 @@
+"""The report: one page a manager can read, then everything needed to check it.
+
+``report.html`` is whole in itself (pictures inlined, no script, nothing fetched), prints on A4 and
+reads on a telephone; ``report.md`` says the same without pictures. Both are made from plain data:
+the content of ``decision.json``, the data card and what the methods left as diagnostics.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from relearn.reports.summary import HEADINGS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_LONGEST_LIST = 12
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Attributes:
+        title: Heading.
+        caption: What is shown, with n and what the spread means.
+        png: The bytes of the PNG.
+    """
+
+    title: str
+    caption: str
+    png: bytes
+
+    @property
+    def source(self) -> str:
+        """The picture as a data address, so that the page needs no other file."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
+class MethodPart:
+    """What a method left beside its records.
+
+    Attributes:
+        pictures: Figures of the method.
+        diagnostics: Failures, warnings and numbers; lists of sentences under ``failures``,
+            ``warnings`` and ``notes`` are printed as such, all else as a table.
+        recommendation: What the method's own study recommends; ``words`` is printed as a sentence.
+        ledger: Result of the check of the ledger.
+    """
+
+    pictures: Sequence[Picture] = ()
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    recommendation: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Mapping[str, Any] = field(default_factory=dict)
+
+
+_SENTENCES = ("failures", "warnings", "notes")
+
+
+def flat_rows(value: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested plain data as rows of label and text, lists cut to a dozen entries.
+
+    Args:
+        value: JSON-like mapping.
+        prefix: Put before every label.
+    """
+    rows: list[tuple[str, str]] = []
+    for key, inner in value.items():
+        label = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(inner, Mapping):
+            rows += flat_rows(inner, prefix=f"{label}: ")
+        else:
+            rows.append((label, _text(inner)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        shown = ", ".join(_text(v) for v in value[:_LONGEST_LIST])
+        more = len(value) - _LONGEST_LIST
+        return f"{shown} and {more} more" if more > 0 else shown or "none"
+    return str(value)
+
+
+def _sentences(diagnostics: Mapping[str, Any]) -> list[str]:
+    return [str(text) for key in _SENTENCES for text in diagnostics.get(key) or ()]
+
+
+def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[str, Any]:
+    """Return what the templates need about one method that was run."""
+    numbers = {k: v for k, v in part.diagnostics.items() if k not in _SENTENCES}
+    advice = {k: v for k, v in part.recommendation.items() if k != "words"}
+    return {
+        "method": method,
+        "entry": entry,
+        "asked": flat_rows(entry.get("asked", {})),
+        "costs": [_cost_row(row) for row in entry["costs"]],
+        "pictures": part.pictures,
+        "sentences": _sentences(part.diagnostics),
+        "diagnostics": flat_rows(numbers),
+        "advice": part.recommendation.get("words", ""),
+        "recommendation": flat_rows(advice),
+        "ledger": flat_rows(part.ledger),
+    }
+
+
+def _cost_row(row: Mapping[str, Any]) -> dict[str, str]:
+    ratio, unit = row.get("ratio"), row.get("unit") or ""
+    spread = "" if row.get("sd") is None else f" +- {_amount(row['sd'])}"
+    return {
+        "arm": row["arm"],
+        "metric": str(row["metric"]).replace("_", " "),
+        "mean": f"{_amount(row['mean'])}{spread} {unit}".strip(),
+        "seeds": str(row["seeds"]),
+        "ratio": "-" if ratio is None else f"{ratio:.2f}x",
+        "money": row.get("money") or "-",
+    }
+
+
+def _amount(number: float) -> str:
+    if abs(number) >= 1e6:
+        return f"{number:.3g}"
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+
+def _content(
+    decision: Mapping[str, Any],
+    *,
+    parts: Mapping[str, MethodPart],
+    pictures: Sequence[Picture],
+    data_card: Mapping[str, Any],
+    japanese: bool,
+) -> dict[str, Any]:
+    methods = decision["methods"]
+    run = {m: e for m, e in methods.items() if e["verdict"] != "not run"}
+    return {
+        "title": decision["title"],
+        "headings": HEADINGS,
+        "methods": methods,
+        "run": run,
+        "pictures": pictures,
+        "sections": [_section(m, e, parts.get(m, MethodPart())) for m, e in run.items()],
+        "data_card": flat_rows(data_card),
+        "provenance": flat_rows(decision["provenance"]),
+        "japanese": [e["words_ja"] for e in run.values()] if japanese else [],
+    }
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _template(name: str) -> str:
+    return files("relearn.reports").joinpath(name).read_text(encoding="utf-8")
+
+
+def write_html(
+    decision: Mapping[str, Any],
+    *,
+    parts: Mapping[str, MethodPart],
+    pictures: Sequence[Picture] = (),
+    data_card: Mapping[str, Any],
+    japanese: bool = False,
+) -> str:
+    """Return the report as one HTML page that fetches nothing.
+
+    Args:
+        decision: As from ``relearn.reports.summary.decision_document``.
+        parts: Method to what it left beside its records.
+        pictures: Figures over all methods.
+        data_card: What the images are.
+        japanese: Whether the first page ends with a summary in Japanese.
+    """
+    content = _content(
+        decision, parts=parts, pictures=pictures, data_card=data_card, japanese=japanese
+    )
+    return _environment().from_string(_template("report.html.jinja")).render(content)
+
+
+def write_markdown(
+    decision: Mapping[str, Any],
+    *,
+    parts: Mapping[str, MethodPart],
+    data_card: Mapping[str, Any],
+    japanese: bool = False,
+) -> str:
+    """Return the report as Markdown, without pictures.
+
+    Args:
+        decision: As from ``relearn.reports.summary.decision_document``.
+        parts: Method to what it left beside its records.
+        data_card: What the images are.
+        japanese: Whether a summary in Japanese is added.
+    """
+    content = _content(decision, parts=parts, pictures=(), data_card=data_card, japanese=japanese)
+    environment = _environment().overlay(autoescape=False)
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    return environment.from_string(_template("report.md.jinja")).render(content)
