@@ -1,4 +1,4 @@
-"""The idx files of MNIST and Fashion-MNIST, plain or gzipped, in torchvision's layout or in one folder."""
+"""MNIST and Fashion-MNIST from idx files, plain or gzipped."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ def provide(source: str, root: Path, *, download: bool) -> None:
 def _fetch(source: str, root: Path, part: str, download: bool) -> None:
     if not download:
         raise DataError(
-            f"data.source: {source} is not, or not whole, under {root} and data.download is false; set "
-            f"data.download=true, or give a folder or zip of its images as data.source_path"
+            f"data.source: {source} is not, or not whole, under {root} and data.download is "
+            "false; set data.download=true, or give its images as data.source_path (folder or zip)"
         )
     root.mkdir(parents=True, exist_ok=True)
     try:
