@@ -6,21 +6,24 @@ run to run while measurements do not.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pandas as pd
 
 from relearn.reports.comparison import check_records
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 TRAIN_SECONDS = "train_seconds"
 
-UNITS = {
-    "train_seconds": "s",
-    "total_seconds": "s",
-    "intervention_seconds": "s",
-    "parameters": "",
-    "flops": "FLOPs",
-    "peak_memory_bytes": "bytes",
-}
-"""Unit of the cost metrics that every method reports; a metric of its own has none here."""
+_UNITS = {"seconds": "s", "percent": "%", "bytes": "MiB", "flops": ""}
+_MEBIBYTE = 2.0**20
+
+
+def unit_of(metric: str) -> str:
+    """Return the unit in which a cost is shown, read off the last word of its name."""
+    return _UNITS.get(metric.rsplit("_", 1)[-1], "")
 
 
 def cost_table(costs: pd.DataFrame, *, method: str, baseline: str) -> pd.DataFrame:
@@ -47,7 +50,7 @@ def cost_table(costs: pd.DataFrame, *, method: str, baseline: str) -> pd.DataFra
     own = table[table["arm"] == baseline].set_index("metric")["mean"]
     whole = table["metric"].map(own)
     table["ratio"] = table["mean"].div(whole.where(whole > 0))
-    table["unit"] = table["metric"].map(UNITS).fillna("")
+    table["unit"] = table["metric"].map(unit_of)
     return table[columns]
 
 
@@ -67,3 +70,57 @@ def cost_of(table: pd.DataFrame, *, arm: str, metric: str = TRAIN_SECONDS) -> fl
     """Return the mean cost of an arm; None where it was not measured."""
     rows = table[(table["arm"] == arm) & (table["metric"] == metric)]["mean"].dropna()
     return float(rows.iloc[0]) if len(rows) else None
+
+
+def cost_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return one row per cost with one cell per arm, fit for reading.
+
+    Args:
+        rows: Records of the table from ``cost_table``.
+
+    Returns:
+        Label, and per arm (in order of appearance) mean +- spread, unit and ratio; a dash where
+        an arm has no such cost.
+    """
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    found = {(row["metric"], row["arm"]): _cell(row) for row in rows}
+    return [
+        (
+            metric.replace("_", " ").removesuffix(" bytes"),
+            [found.get((metric, a), "-") for a in arms],
+        )
+        for metric in metrics
+    ]
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    factor = 1 / _MEBIBYTE if row["unit"] == "MiB" else 1.0
+    spread = f" ± {_amount(row['sd'] * factor)}" if row.get("sd") else ""
+    ratio = "" if row.get("ratio") is None else f" ({row['ratio']:.2f}x)"
+    money = f", {row['money']}" if row.get("money") else ""
+    unit = f" {row['unit']}" if row["unit"] else ""
+    return f"{_amount(row['mean'] * factor)}{spread}{unit}{money}{ratio}"
+
+
+def _amount(number: float) -> str:
+    if abs(number) >= 1e7:
+        return f"{number:.3g}"
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+
+def add_money(table: pd.DataFrame, *, price_per_hour: float, currency: str) -> pd.DataFrame:
+    """Return the cost table with what the seconds cost; unchanged at a price of 0.
+
+    Args:
+        table: As from ``cost_table``.
+        price_per_hour: Price of one hour of the machine.
+        currency: Its unit.
+    """
+    if price_per_hour == 0 or table.empty:
+        return table
+    hours = table["mean"].where(table["unit"] == "s") / 3600
+    money = [
+        "" if pd.isna(spent) else f"{spent * price_per_hour:.2g} {currency}" for spent in hours
+    ]
+    return table.assign(money=money)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from relearn.reports.costs import cost_rows
 from relearn.reports.summary import HEADINGS
 
 if TYPE_CHECKING:
@@ -104,8 +105,9 @@ def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[st
     return {
         "method": method,
         "entry": entry,
-        "asked": flat_rows(entry.get("asked", {})),
-        "costs": [_cost_row(row) for row in entry["costs"]],
+        "asked": entry.get("asked_shown", []),
+        "cost_arms": list(dict.fromkeys(row["arm"] for row in entry["costs"])),
+        "costs": cost_rows(entry["costs"]),
         "pictures": part.pictures,
         "sentences": _sentences(part.diagnostics),
         "diagnostics": flat_rows(numbers),
@@ -113,25 +115,6 @@ def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[st
         "recommendation": flat_rows(advice),
         "ledger": flat_rows(part.ledger),
     }
-
-
-def _cost_row(row: Mapping[str, Any]) -> dict[str, str]:
-    ratio, unit = row.get("ratio"), row.get("unit") or ""
-    spread = "" if row.get("sd") is None else f" +- {_amount(row['sd'])}"
-    return {
-        "arm": row["arm"],
-        "metric": str(row["metric"]).replace("_", " "),
-        "mean": f"{_amount(row['mean'])}{spread} {unit}".strip(),
-        "seeds": str(row["seeds"]),
-        "ratio": "-" if ratio is None else f"{ratio:.2f}x",
-        "money": row.get("money") or "-",
-    }
-
-
-def _amount(number: float) -> str:
-    if abs(number) >= 1e6:
-        return f"{number:.3g}"
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
 def _content(

@@ -114,7 +114,7 @@ def _draw_forest(axis: Axes, group: Sequence[Comparison]) -> None:
 def _line_title(comparison: Comparison) -> str:
     question = comparison.question
     what = f"{question.task.replace('_', ' ')} {question.metric.replace('_', ' ')}"
-    arms = f"{question.treated} - {question.baseline}"
+    arms = f"{question.treated} minus {question.baseline}"
     return f"{question.name}: {what}\n{arms}, n = {len(comparison.seeds)}"
 
 
@@ -205,9 +205,8 @@ def draw_heatmap(
 
 
 def _label_cells(axis: Axes, table: pd.DataFrame, *, every_cell: bool) -> None:
-    most = 12
-    rows = np.unique(np.linspace(0, len(table) - 1, most).round().astype(int))
-    columns = np.unique(np.linspace(0, table.shape[1] - 1, most).round().astype(int))
+    rows = range(0, len(table), max(1, -(-len(table) // 12)))
+    columns = range(0, table.shape[1], max(1, -(-table.shape[1] // 12)))
     axis.set_yticks(rows, [str(table.index[r]) for r in rows])
     axis.set_xticks(columns, [str(table.columns[c]) for c in columns])
     if not every_cell:

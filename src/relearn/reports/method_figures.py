@@ -84,4 +84,6 @@ def _mark_resets(
 
 
 def _mark_never(axis: Axes, resets: Sequence[int], colour: str) -> None:
-    axis.plot(resets, [0] * len(resets), "x", ms=6, color=colour, clip_on=False)
+    # At the upper edge whatever the scale: later than anything that was seen.
+    place = axis.get_xaxis_transform()
+    axis.plot(resets, [1.0] * len(resets), "x", ms=6, color=colour, transform=place, clip_on=False)

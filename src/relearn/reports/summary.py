@@ -83,10 +83,30 @@ def method_entry(
         "more_seeds": decision.more_seeds,
         "shown": _shown(decision),
         "asked": evidence.model_dump(mode="json"),
+        "asked_shown": _asked(evidence),
         "asked_digest": digest(evidence),
         "comparisons": [shown_comparison(c) for c in comparisons],
         "costs": json.loads(costs.to_json(orient="records")),
     }
+
+
+def _asked(evidence: EvidenceConfig) -> list[tuple[str, str]]:
+    """Return what was said before the run as rows of label and text, with units."""
+    scale = scale_of(evidence.headline_metric)
+    title = metric_title(evidence.headline_task, evidence.headline_metric)
+    smallest = scale.difference(evidence.smallest_difference).lstrip("+")
+    margin = scale.difference(evidence.equivalence_margin).lstrip("+")
+    return [
+        ("headline metric", f"{title}, {evidence.direction} is better"),
+        ("baseline arm", evidence.baseline_arm),
+        ("treated arm", evidence.treated_arm),
+        ("sham arm", evidence.sham_arm or "none"),
+        ("smallest difference that matters", smallest),
+        ("called the same within", f"± {margin}"),
+        ("interval", f"{100 * evidence.confidence:g} %, Student's t over pairs"),
+        ("pairs needed for a claim", str(evidence.minimum_seeds)),
+        ("largest training time", f"{evidence.largest_cost_ratio:g} times the baseline"),
+    ]
 
 
 def absent_entry(method: str) -> dict[str, Any]:
@@ -122,6 +142,10 @@ def _shown(decision: Decision) -> dict[str, str]:
     }
 
 
+def _chance(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def shown_comparison(comparison: Comparison) -> dict[str, str]:
     """Return one comparison as display strings for the report's table."""
     question, row = comparison.question, comparison.as_row()
@@ -131,12 +155,12 @@ def shown_comparison(comparison: Comparison) -> dict[str, str]:
     return {
         "name": question.name,
         "metric": metric_title(question.task, question.metric),
-        "arms": f"{question.treated} - {question.baseline}",
+        "arms": f"{question.treated} minus {question.baseline}",
         "baseline": scale.value(row["baseline_mean"]),
         "treated": scale.value(row["treated_mean"]),
         "difference": interval_text(comparison) if not comparison.reason else comparison.reason,
         "bootstrap": f"[{scale.signed(boot[0])}, {scale.signed(boot[1])}]" if boot else "-",
-        "p_holm": "-" if holm is None else f"{holm:.3g}",
+        "p_holm": "-" if holm is None else _chance(holm),
         "same": "yes" if comparison.equivalent else "-",
         "pairs": str(row["pairs"]),
         "label": row["label"],

@@ -97,7 +97,7 @@ def scale_of(metric: str) -> Scale:
 
 def metric_title(task: str, metric: str) -> str:
     """Return the name of a metric as a reader would say it."""
-    return f"{metric.replace('_', ' ')}, {PROTOCOLS.get(task, task.replace('_', ' '))}"
+    return f"{metric.replace('_', ' ')} ({PROTOCOLS.get(task, task.replace('_', ' '))})"
 
 
 def interval_text(comparison: Comparison) -> str:
@@ -169,7 +169,7 @@ def _gain(decision: Decision, evidence: EvidenceConfig) -> str:
     gain = decision.headline.gain
     at_least = scale_of(evidence.headline_metric).difference(gain[1] if gain else None)
     return (
-        f"The gain holds over seeds and may be as small as {at_least.lstrip('+')}; "
+        f"The interval excludes zero, and the gain may be as small as {at_least.lstrip('+')}; "
         f"the mean reaches the {_smallest(evidence)} that were set as worth having."
     )
 
@@ -184,7 +184,10 @@ def _few_seeds(decision: Decision) -> str:
 
 
 def _pilot(decision: Decision, _: EvidenceConfig) -> str:
-    return f"The interval excludes zero, but this is a pilot. {_more(decision)}".strip()
+    text = "The interval excludes zero, but this is a pilot"
+    if decision.more_seeds is None:
+        return f"{text}."
+    return f"{text}: {_seeds(decision.more_seeds)} would make it a claim, if they agree."
 
 
 def _inconclusive(decision: Decision, _: EvidenceConfig) -> str:
@@ -195,9 +198,12 @@ def _inconclusive(decision: Decision, _: EvidenceConfig) -> str:
 def _more(decision: Decision) -> str:
     if decision.more_seeds is None:
         return "At this spread, more seeds than can be asked for would be needed to settle it."
-    count = decision.more_seeds
-    seeds = f"{count} more paired seed{'s' if count > 1 else ''}"
+    seeds = _seeds(decision.more_seeds)
     return f"About {seeds} would settle it if mean and spread stay as they are."
+
+
+def _seeds(count: int) -> str:
+    return f"{count} more paired seed{'s' if count > 1 else ''}"
 
 
 def _sham(decision: Decision, _: EvidenceConfig) -> str:

@@ -1,0 +1,186 @@
+"""Nodes of the comparison: they unpack tables and parameters and hand them to ``reports``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from relearn.errors import EvidenceError
+from relearn.methods.zap.config import ZapConfig
+from relearn.provenance import Provenance, digest
+from relearn.reports.config import METHODS, CompareConfig
+
+logger = logging.getLogger(__name__)
+
+
+def compare_records(
+    compare: CompareConfig, zap: ZapConfig, **tables: Any
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the table of comparisons and the decision on each method.
+
+    Args:
+        compare: How it is computed.
+        zap: Parameters of the method, which hold what was said before the run.
+        tables: ``<method>_records``, ``<method>_costs`` and ``<method>_diagnostics``.
+
+    Raises:
+        EvidenceError: No method was run at all, or records cannot be compared.
+        StaleInputError: Records were made from other parameters.
+    """
+    from relearn.reports.origin import origin_of_run
+    from relearn.reports.summary import closing_words, decision_document, short_table
+
+    _require_records(tables)
+    found = {m: _judge_method(m, c, compare, tables) for m, c in {"zap": zap}.items()}
+    decision = decision_document(
+        {method: entry for method, (_, entry) in found.items()},
+        title=compare.title,
+        provenance={**origin_of_run(), **_digests(tables)},
+    )
+    logger.info("\n\n%s\n\n%s\n", short_table(decision), closing_words(decision))
+    rows = [row for table, _ in found.values() for row in table]
+    return pd.DataFrame(rows), decision
+
+
+def draw_comparison(compare: CompareConfig, zap: ZapConfig, **tables: Any) -> tuple[Figure, Figure]:
+    """Return the paired differences of all methods, and what the arms cost.
+
+    Args:
+        compare: Further comparisons.
+        zap: Parameters of the method.
+        tables: ``<method>_records`` and ``<method>_costs``.
+    """
+    from relearn.reports.comparison import compare_method
+    from relearn.reports.costs import cost_table
+    from relearn.reports.figures import draw_differences
+    from relearn.reports.method_figures import draw_costs
+
+    comparisons, costs = [], []
+    for method, config in {"zap": zap}.items():
+        evidence = config.evidence
+        records, spent = tables[f"{method}_records"], tables[f"{method}_costs"]
+        comparisons += compare_method(records, method=method, evidence=evidence, config=compare)
+        costs.append(cost_table(spent, method=method, baseline=evidence.baseline_arm))
+    return draw_differences(comparisons), draw_costs(pd.concat(costs), baseline="")
+
+
+def write_report(
+    compare: CompareConfig,
+    decision: Mapping[str, Any],
+    data_card: Mapping[str, Any],
+    difference_figure: bytes,
+    cost_figure: bytes,
+    **left: Any,
+) -> dict[str, Any]:
+    """Return the report as HTML and Markdown, with the rows that kedro-viz previews.
+
+    Args:
+        compare: Whether a Japanese summary is wanted.
+        decision: As written to ``decision.json``.
+        data_card: What the images are.
+        difference_figure: PNG of the paired differences.
+        cost_figure: PNG of the costs.
+        left: ``<method>_records``, and what a method left beside them: ``_interventions``,
+            ``_ledger_check``, ``_recommendation``, ``_diagnostics``.
+    """
+    from relearn.reports.document import Picture, write_html, write_markdown
+
+    run = {m: e for m, e in decision["methods"].items() if e["verdict"] != "not run"}
+    parts = {method: _part_of(method, entry, left) for method, entry in run.items()}
+    pictures = [
+        Picture("Paired differences", "Treated minus baseline, pair by pair.", difference_figure),
+        Picture("Training time", "Seconds of pre-training per arm.", cost_figure),
+    ]
+    said = {"data_card": data_card, "japanese": compare.japanese_summary}
+    return {
+        "html": write_html(decision, parts=parts, pictures=pictures, **said),
+        "markdown": write_markdown(decision, parts=parts, **said),
+        "decision": [entry["shown"] for entry in decision["methods"].values()],
+    }
+
+
+def _judge_method(
+    method: str, config: Any, compare: CompareConfig, tables: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the rows of ``comparison.csv`` and the entry of ``decision.json`` of one method."""
+    from relearn.reports.comparison import compare_method
+    from relearn.reports.costs import add_money, cost_ratio, cost_table
+    from relearn.reports.decision import decide
+    from relearn.reports.summary import method_entry
+
+    records, evidence = tables[f"{method}_records"], config.evidence
+    _require_fresh(records, config)
+    comparisons = compare_method(records, method=method, evidence=evidence, config=compare)
+    costs = cost_table(tables[f"{method}_costs"], method=method, baseline=evidence.baseline_arm)
+    decision = decide(
+        comparisons,
+        evidence,
+        cost_ratio=cost_ratio(costs, arm=evidence.treated_arm),
+        gate=_plain(tables, f"{method}_diagnostics").get("gate", ""),
+    )
+    priced = add_money(costs, price_per_hour=compare.price_per_hour, currency=compare.currency)
+    entry = method_entry(decision, evidence, comparisons=comparisons, costs=priced)
+    return [comparison.as_row() for comparison in comparisons], entry
+
+
+def _require_records(tables: Mapping[str, Any]) -> None:
+    if all(tables[f"{method}_records"].empty for method in METHODS):
+        raise EvidenceError(
+            f"compare: no method has records; run one first, such as "
+            f"`kedro run --pipeline zap` (methods: {', '.join(METHODS)})"
+        )
+
+
+def _require_fresh(records: pd.DataFrame, config: Any) -> None:
+    """Refuse records that other parameters made.
+
+    Raises:
+        StaleInputError: Naming the pipeline to run again.
+    """
+    made = records.attrs.get("provenance")
+    if made is not None:
+        _provenance(made).require(config=digest(config))
+
+
+def _provenance(made: Any) -> Provenance:
+    return Provenance.from_json(made) if isinstance(made, str) else Provenance(**made)
+
+
+def _digests(tables: Mapping[str, Any]) -> dict[str, str]:
+    """Return which configuration and which inputs made the records of each method."""
+    found: dict[str, str] = {}
+    for method in METHODS:
+        made = tables[f"{method}_records"].attrs.get("provenance")
+        if made is not None:
+            source = _provenance(made)
+            found[f"{method} configuration"] = source.config
+            found |= {f"{method} {name}": text for name, text in source.inputs.items()}
+    return found
+
+
+def _plain(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an optional JSON document; empty where it was not written."""
+    found = tables.get(name) or {}
+    return {} if found.get("missing") else found
+
+
+def _part_of(method: str, entry: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
+    from relearn.reports.document import MethodPart
+    from relearn.reports.pictures import method_pictures
+
+    changes = left.get(f"{method}_interventions")
+    return MethodPart(
+        pictures=method_pictures(
+            method,
+            left[f"{method}_records"],
+            interventions=pd.DataFrame() if changes is None else changes,
+            baseline=entry["baseline_arm"],
+        ),
+        diagnostics=_plain(left, f"{method}_diagnostics"),
+        recommendation=_plain(left, f"{method}_recommendation"),
+        ledger=_plain(left, f"{method}_ledger_check"),
+    )
