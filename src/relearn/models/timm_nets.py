@@ -1,0 +1,63 @@
+"""Any net of timm, imported only when one is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from relearn.errors import CheckpointError, ParameterError, near_miss
+from relearn.models.config import TIMM
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from relearn.models.architectures import Architecture
+
+
+def build_timm(architecture: Architecture, *, pretrained: bool) -> nn.Module:
+    """Return the net of timm that ``architecture.name`` (``timm:<name>``) means.
+
+    Args:
+        architecture: The net; images of another size or number of channels are adapted to by timm.
+        pretrained: Whether timm's weights are fetched; the last layer is fresh unless it has as
+            many classes.
+
+    Raises:
+        ParameterError: timm has no net of this name, or it cannot be made for these images.
+        CheckpointError: The weights cannot be fetched.
+    """
+    import timm
+
+    name = architecture.name.removeprefix(TIMM)
+    if not timm.is_model(name):
+        raise ParameterError(
+            f"pretrain.model.name: timm has no net {name!r},{near_miss(name, timm.list_models())} "
+            "see timm.list_models()"
+        )
+    settings: dict[str, Any] = {
+        "in_chans": architecture.in_channels,
+        "num_classes": architecture.classes,
+        **architecture.options,
+    }
+    default = timm.get_pretrained_cfg(name)
+    if default is not None and default.fixed_input_size:
+        settings["img_size"] = architecture.image_size
+    try:
+        net: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
+    except Exception as error:
+        raise _fault(name, architecture.image_size, error, pretrained=pretrained) from error
+    return net
+
+
+def _fault(name: str, image_size: int, error: Exception, *, pretrained: bool) -> Exception:
+    """Return the one-line fault for what timm raised; offline shows as many kinds of error."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    offline = isinstance(error, (OSError, RuntimeError)) and not isinstance(error, AssertionError)
+    if pretrained and offline:
+        return CheckpointError(
+            f"pretrain.model.weights: the weights of timm:{name} could not be fetched ({line}); "
+            "go online once, or use weights: file with weights_path, or weights: none"
+        )
+    return ParameterError(
+        f"pretrain.model.name: timm:{name} cannot be made for images of {image_size} pixels "
+        f"({line}); change data.image.size or the net"
+    )

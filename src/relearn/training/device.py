@@ -1,0 +1,145 @@
+"""Where training runs and in what precision; ``auto`` is a stated choice, never a silent one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from relearn.errors import TrainingError, one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BF16_FROM_WIDTH = 64
+"""Channels from which bf16 trains faster than fp32 on a CPU that multiplies in bf16.
+
+Source: ``benchmarks/results/layout.json`` (``benchmarks/bench_layout.py``, one thread).
+"""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device, a precision and a memory layout.
+
+    Attributes:
+        name: As torch spells it, such as ``cpu`` or ``cuda:0``.
+        precision: ``fp32`` or ``bf16`` (weights stay fp32, convolutions and products are bf16).
+        channels_last: Whether images and convolutions lie with the channels innermost.
+        reason: Why, where it was left to us; else empty.
+        opener: Makes the context in which forward passes run.
+    """
+
+    name: str
+    precision: str
+    channels_last: bool = False
+    reason: str = ""
+    opener: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which forward passes run."""
+        return self.opener()
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move the net, in place, to the device and into the layout, and return it.
+
+        Args:
+            model: Any net; an optimizer made before keeps its parameters.
+        """
+        return model.to(device=self.name, memory_format=self._layout)  # type: ignore[call-overload,no-any-return]
+
+    def lay_out(self, images: Tensor) -> Tensor:
+        """Return the images in the device's memory layout.
+
+        Args:
+            images: Shape (batch, channels, height, width).
+        """
+        return images.contiguous(memory_format=self._layout) if images.ndim == 4 else images
+
+    def describe(self) -> str:
+        """Return one line: device, precision, layout, and why."""
+        layout = "channels last" if self.channels_last else "channels first"
+        return f"{self.name}, {self.precision}, {layout}{self.reason and f' ({self.reason})'}"
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.preserve_format
+
+
+PLAIN_CPU = Device("cpu", "fp32")
+"""The CPU in fp32: needs no Lightning Fabric."""
+
+
+def open_device(device: str, precision: str, *, width_hint: int = 0) -> Device:
+    """Return the device that the parameters ask for.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        width_hint: Channels of the net's convolutions, for ``precision: auto``; 0 = not known.
+
+    Raises:
+        TrainingError: ``cuda`` was asked for and is not there.
+        ParameterError: Device or precision is not known.
+    """
+    name = _device_name(device)
+    if precision not in ("auto", "fp32", "bf16"):
+        raise one_of("execution.precision", precision, ("auto", "fp32", "bf16"))
+    chosen, reason = (precision, "") if precision != "auto" else _precision(name, width_hint)
+    if name == "cpu" and chosen == "fp32":
+        return Device("cpu", "fp32", reason=reason)
+    # bf16 convolutions read channels innermost; the CPU's normalisation of single channels does not
+    channels_last = name.startswith("cuda") and chosen == "bf16"
+    return Device(name, chosen, channels_last, reason, _fabric_autocast(name, chosen))
+
+
+def _device_name(device: str) -> str:
+    there = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda:0" if there else "cpu"
+    if device == "cpu":
+        return "cpu"
+    if device != "cuda" and not device.startswith("cuda:"):
+        raise one_of("execution.device", device, ("auto", "cpu", "cuda"))
+    if not there:
+        raise TrainingError(
+            "execution.device: cuda was asked for but torch finds no GPU on this machine; "
+            "use auto or cpu, or look at the driver with nvidia-smi"
+        )
+    return device if ":" in device else "cuda:0"
+
+
+def _precision(name: str, width: int) -> tuple[str, str]:
+    """Return the precision for ``auto`` and the reason."""
+    if name.startswith("cuda"):
+        able = torch.cuda.is_bf16_supported()
+        return ("bf16", "auto: this GPU has bf16") if able else ("fp32", "auto: no bf16 here")
+    if not cpu_multiplies_bf16():
+        return "fp32", "auto: this CPU has no bf16 instructions"
+    if width < BF16_FROM_WIDTH:
+        return "fp32", f"auto: bf16 pays from width {BF16_FROM_WIDTH} on"
+    return "bf16", f"auto: width {width} is {BF16_FROM_WIDTH} or more"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Return whether the CPU has instructions for products of bf16 numbers."""
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    able = ask() if ask else {}  # an older torch cannot tell: then fp32
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def _fabric_autocast(name: str, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return the autocast of Lightning Fabric for one device; Fabric is imported here only."""
+    from lightning_fabric import Fabric
+
+    cuda = name.startswith("cuda")
+    fabric = Fabric(
+        accelerator="cuda" if cuda else "cpu",
+        devices=[int(name.partition(":")[2] or 0)] if cuda else 1,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+    opened: Callable[[], AbstractContextManager[Any]] = fabric.autocast
+    return opened
