@@ -117,14 +117,21 @@ def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[st
     }
 
 
-def _content(
+def report_content(
     decision: Mapping[str, Any],
     *,
     parts: Mapping[str, MethodPart],
-    pictures: Sequence[Picture],
     data_card: Mapping[str, Any],
-    japanese: bool,
+    japanese: bool = False,
 ) -> dict[str, Any]:
+    """Return what both templates are filled with.
+
+    Args:
+        decision: As from ``relearn.reports.summary.decision_document``.
+        parts: Method to what it left beside its records.
+        data_card: What the images are.
+        japanese: Whether the first page ends with a summary in Japanese.
+    """
     methods = decision["methods"]
     run = {m: e for m, e in methods.items() if e["verdict"] != "not run"}
     return {
@@ -132,12 +139,33 @@ def _content(
         "headings": HEADINGS,
         "methods": methods,
         "run": run,
-        "pictures": pictures,
         "sections": [_section(m, e, parts.get(m, MethodPart())) for m, e in run.items()],
         "data_card": flat_rows(data_card),
         "provenance": flat_rows(decision["provenance"]),
         "japanese": [e["words_ja"] for e in run.values()] if japanese else [],
     }
+
+
+def write_html(content: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> str:
+    """Return the report as one HTML page that fetches nothing.
+
+    Args:
+        content: As from ``report_content``.
+        pictures: Figures over all methods, for the first pages.
+    """
+    template = _environment().from_string(_template("report.html.jinja"))
+    return template.render(content, pictures=pictures)
+
+
+def write_markdown(content: Mapping[str, Any]) -> str:
+    """Return the report as Markdown, without pictures.
+
+    Args:
+        content: As from ``report_content``.
+    """
+    environment = _environment().overlay(autoescape=False)
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    return environment.from_string(_template("report.md.jinja")).render(content)
 
 
 def _environment() -> Environment:
@@ -150,47 +178,3 @@ def _environment() -> Environment:
 
 def _template(name: str) -> str:
     return files("relearn.reports").joinpath(name).read_text(encoding="utf-8")
-
-
-def write_html(
-    decision: Mapping[str, Any],
-    *,
-    parts: Mapping[str, MethodPart],
-    pictures: Sequence[Picture] = (),
-    data_card: Mapping[str, Any],
-    japanese: bool = False,
-) -> str:
-    """Return the report as one HTML page that fetches nothing.
-
-    Args:
-        decision: As from ``relearn.reports.summary.decision_document``.
-        parts: Method to what it left beside its records.
-        pictures: Figures over all methods.
-        data_card: What the images are.
-        japanese: Whether the first page ends with a summary in Japanese.
-    """
-    content = _content(
-        decision, parts=parts, pictures=pictures, data_card=data_card, japanese=japanese
-    )
-    return _environment().from_string(_template("report.html.jinja")).render(content)
-
-
-def write_markdown(
-    decision: Mapping[str, Any],
-    *,
-    parts: Mapping[str, MethodPart],
-    data_card: Mapping[str, Any],
-    japanese: bool = False,
-) -> str:
-    """Return the report as Markdown, without pictures.
-
-    Args:
-        decision: As from ``relearn.reports.summary.decision_document``.
-        parts: Method to what it left beside its records.
-        data_card: What the images are.
-        japanese: Whether a summary in Japanese is added.
-    """
-    content = _content(decision, parts=parts, pictures=(), data_card=data_card, japanese=japanese)
-    environment = _environment().overlay(autoescape=False)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    return environment.from_string(_template("report.md.jinja")).render(content)

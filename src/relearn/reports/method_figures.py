@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_costs(costs: pd.DataFrame, *, baseline: str, metric: str = "train_seconds") -> Figure:
+def draw_costs(
+    costs: pd.DataFrame, *, baselines: Sequence[str], metric: str = "train_seconds"
+) -> Figure:
     """Return one bar per arm with the ratio to the baseline written beside it.
 
     Args:
         costs: As from ``relearn.reports.costs.cost_table``: arm, metric, unit, seeds, mean, sd,
             ratio.
-        baseline: Arm drawn in black.
+        baselines: Arms drawn in black.
         metric: Cost that is drawn.
     """
     rows = costs[costs["metric"] == metric].reset_index(drop=True)
     figure, axes = new_figure(8.0, 1.1 + 0.42 * max(len(rows), 1))
     axis = axes[0, 0]
-    colours = [PALETTE[0] if arm == baseline else PALETTE[1] for arm in rows["arm"]]
+    colours = [PALETTE[0] if arm in baselines else PALETTE[1] for arm in rows["arm"]]
     spread = rows["sd"].fillna(0.0)
     axis.barh(rows["arm"], rows["mean"], xerr=spread, color=colours, height=0.6, capsize=3)
     ends, ratios = rows["mean"] + spread, rows["ratio"]
@@ -42,7 +44,7 @@ def draw_costs(costs: pd.DataFrame, *, baseline: str, metric: str = "train_secon
     unit = rows["unit"].iloc[0] if len(rows) else ""
     name_axis(axis, x=f"{metric.replace('_', ' ')}{f' ({unit})' if unit else ''}")
     count = int(rows["seeds"].max()) if len(rows) else 0
-    note = f"Mean over up to {count} seeds, bar: one standard deviation. x: times {baseline}."
+    note = f"Mean over up to {count} seeds, line: one standard deviation. 1.00x = the baseline."
     add_note(figure, note)
     return figure
 

@@ -66,7 +66,7 @@ def shocks_of(records: pd.DataFrame) -> pd.DataFrame:
             metrics accuracy_drop and, where it recovered, recovery_steps.
     """
     rows = records[records["task"] == "zap_shock"]
-    table = rows.pivot(index=["arm", "seed", "step"], columns="metric", values="value")
+    table = rows.pivot_table(index=["arm", "seed", "step"], columns="metric", values="value")
     wanted = table.reindex(columns=["accuracy_drop", "recovery_steps"]).reset_index()
     wanted["reset"] = wanted.groupby(["arm", "seed"]).cumcount() + 1
     return wanted.rename(columns={"accuracy_drop": "drop"})

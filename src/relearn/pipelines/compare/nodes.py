@@ -59,18 +59,21 @@ def draw_comparison(compare: CompareConfig, zap: ZapConfig, **tables: Any) -> tu
     from relearn.reports.figures import draw_differences
     from relearn.reports.method_figures import draw_costs
 
-    comparisons, costs = [], []
+    comparisons, costs, baselines = [], [], []
     for method, config in {"zap": zap}.items():
         evidence = config.evidence
         records, spent = tables[f"{method}_records"], tables[f"{method}_costs"]
         comparisons += compare_method(records, method=method, evidence=evidence, config=compare)
-        costs.append(cost_table(spent, method=method, baseline=evidence.baseline_arm))
-    return draw_differences(comparisons), draw_costs(pd.concat(costs), baseline="")
+        table = cost_table(spent, method=method, baseline=evidence.baseline_arm)
+        costs.append(table.assign(arm=f"{method}: " + table["arm"].astype(str)))
+        baselines.append(f"{method}: {evidence.baseline_arm}")
+    return draw_differences(comparisons), draw_costs(pd.concat(costs), baselines=baselines)
 
 
 def write_report(
     compare: CompareConfig,
     decision: Mapping[str, Any],
+    *,
     data_card: Mapping[str, Any],
     difference_figure: bytes,
     cost_figure: bytes,
@@ -87,7 +90,7 @@ def write_report(
         left: ``<method>_records``, and what a method left beside them: ``_interventions``,
             ``_ledger_check``, ``_recommendation``, ``_diagnostics``.
     """
-    from relearn.reports.document import Picture, write_html, write_markdown
+    from relearn.reports.document import Picture, report_content, write_html, write_markdown
 
     run = {m: e for m, e in decision["methods"].items() if e["verdict"] != "not run"}
     parts = {method: _part_of(method, entry, left) for method, entry in run.items()}
@@ -95,10 +98,12 @@ def write_report(
         Picture("Paired differences", "Treated minus baseline, pair by pair.", difference_figure),
         Picture("Training time", "Seconds of pre-training per arm.", cost_figure),
     ]
-    said = {"data_card": data_card, "japanese": compare.japanese_summary}
+    content = report_content(
+        decision, parts=parts, data_card=data_card, japanese=compare.japanese_summary
+    )
     return {
-        "html": write_html(decision, parts=parts, pictures=pictures, **said),
-        "markdown": write_markdown(decision, parts=parts, **said),
+        "html": write_html(content, pictures),
+        "markdown": write_markdown(content),
         "decision": [entry["shown"] for entry in decision["methods"].values()],
     }
 
