@@ -148,15 +148,6 @@ class DataConfig(Strict):
     limits: LimitsConfig
     split: SplitConfig
 
-    @model_validator(mode="after")
-    def _folder_is_named(self) -> Self:
-        if self.source == "image_folder" and not self.source_path:
-            raise ValueError(
-                "source_path: is empty, expected a folder or zip of images; "
-                "add --params data.source_path=<folder or zip>"
-            )
-        return self
-
     def images_digest(self) -> str:
         """Return the digest of what decides the images: source, shape and limits of refusal.
 

@@ -75,7 +75,10 @@ def read_images(
     elif path is not None and not (source in IDX_SOURCES and has_idx(path, source)):
         images, manifest = read_image_folder(path, shape=shape, limits=limits)
     elif source == "image_folder":
-        raise DataError("data.source_path: is empty, expected a folder or zip of images")
+        raise DataError(
+            "data.source_path: is empty, expected a folder or zip of images; "
+            "add --params data.source_path=<folder or zip>"
+        )
     else:
         images, manifest = _known(
             source, path=path, download=download, cache=cache, shape=shape, limits=limits
