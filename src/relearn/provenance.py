@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from relearn.errors import StaleInputError
@@ -101,3 +102,13 @@ class Provenance:
     def from_json(cls, text: str) -> Provenance:
         """Return the provenance written by ``to_json``."""
         return cls(**json.loads(text))
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes.
+
+    Args:
+        path: An existing file.
+    """
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,7 +1,8 @@
 """Measures of continual learning, read off one accuracy matrix.
 
 The matrix ``a`` has one row for each evaluation and one column for each task (or class), in the
-order in which the tasks are learnt: ``a[i, j]`` is the accuracy on task j after ``learnt[i]`` tasks.
+order in which the tasks are learnt: ``a[i, j]`` is the accuracy on task j once ``learnt[i]`` tasks
+have been learnt.
 """
 
 from __future__ import annotations

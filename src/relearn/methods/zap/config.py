@@ -244,6 +244,8 @@ class ZapConfig(Strict):
         compare: ``arms``: the arms below; ``frequency`` or ``initialisation``: the study of that
             name, with confirmation on fresh seeds.
         head: Name of the last layer; empty finds it.
+        head_outputs: Outputs of the last layer, in pre-training and transfer; 0 gives one a class
+            (the official code always has 1000).
         arms: Arms for ``compare: arms``.
         train: Pre-training in shuffled batches.
         asb: Episodes without meta-gradient.
@@ -263,6 +265,7 @@ class ZapConfig(Strict):
     start_from: Literal["initialisation", "base"]
     compare: Literal["arms", "frequency", "initialisation"]
     head: str
+    head_outputs: int = Field(ge=0)
     arms: ArmsConfig
     train: TrainConfig
     asb: EpisodesConfig

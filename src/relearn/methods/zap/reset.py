@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def draw_rows(
-    before: Tensor, *, initialisation: str, std: float, generator: Generator
-) -> Tensor:
+def draw_rows(before: Tensor, *, initialisation: str, std: float, generator: Generator) -> Tensor:
     """Return new values for rows of the last layer, shape as ``before``.
 
     With K rows and D features: ``joint_fan_in`` N(0, 2/(K D)); ``kaiming_normal`` N(0, 2/D);
@@ -38,7 +36,7 @@ def draw_rows(
         before: Present values of the rows, float, shape (K, D).
         initialisation: One of the names above.
         std: Standard deviation for ``normal``.
-        generator: Seeded source; its device is the CPU, so that a ledger row can be redrawn anywhere.
+        generator: Seeded source on the CPU, so that a ledger row can be redrawn on any machine.
 
     Raises:
         ParameterError: ``initialisation`` is unknown.
@@ -51,11 +49,12 @@ def draw_rows(
         return torch.zeros_like(before)
     if initialisation == "torch_default":
         bound = 1 / math.sqrt(features)
-        fresh = torch.empty(rows, features).uniform_(-bound, bound, generator=generator)
+        fresh: Tensor = torch.empty(rows, features).uniform_(-bound, bound, generator=generator)
         return fresh.to(before)
-    normal = torch.randn(rows, features, generator=generator).to(before)
+    normal: Tensor = torch.randn(rows, features, generator=generator)
     if initialisation == "match_row_norm":
-        return normal * (before.norm(dim=1) / normal.norm(dim=1)).unsqueeze(1)
+        norms = before.float().cpu().norm(dim=1) / normal.norm(dim=1)
+        return (normal * norms.unsqueeze(1)).to(before)
     scales = {
         "joint_fan_in": math.sqrt(2 / (rows * features)),
         "kaiming_normal": math.sqrt(2 / features),
@@ -63,7 +62,7 @@ def draw_rows(
     }
     if initialisation not in scales:
         raise ParameterError(f"zap.reset.initialisation: {initialisation!r} is not known")
-    return normal * scales[initialisation]
+    return (normal * scales[initialisation]).to(before)
 
 
 @torch.no_grad()
@@ -115,7 +114,6 @@ def zap(
     head: nn.Linear,
     *,
     rows: Tensor,
-    draw_seed: int,
     initialisation: str,
     std: float,
     reset_bias: bool,
@@ -126,19 +124,18 @@ def zap(
     Args:
         head: The last layer.
         rows: Row numbers, int64, shape (K,).
-        draw_seed: Seed of the new values.
         initialisation: See ``draw_rows``.
         std: Standard deviation for ``normal``.
         reset_bias: Also set the bias of these rows to 0.
         row: The other fields of the ``Intervention``: method, arm, seed, step, epoch, target,
-            trigger.
+            trigger, and draw_seed, from which the new values are drawn.
     """
     before = head.weight.detach()[rows].flatten(1).clone()
     reset_last_layer(
         head,
         rows=rows,
         initialisation=initialisation,
-        generator=generator_of(draw_seed, "values"),
+        generator=generator_of(row["draw_seed"], "values"),
         std=std,
         reset_bias=reset_bias,
     )
@@ -156,7 +153,6 @@ def zap(
     return Intervention(
         kind="reset_last_layer",
         rows=len(rows),
-        draw_seed=draw_seed,
         before_digest=digest_tensors({"rows": before}),
         after_digest=digest_tensors({"rows": after}),
         before_norm=float(before.norm()),

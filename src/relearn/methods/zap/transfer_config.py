@@ -131,14 +131,12 @@ class TransferConfig(Strict):
         select_on: ``validation``: rates and heads are chosen on the selection classes and
             reported on the transfer classes; ``test``: chosen on the transfer classes themselves,
             as the official evaluation does (parity only, too optimistic).
-        head_outputs: 0 gives the head one output a class; a larger number pads it (parity: 1000).
         few_shot: E2.
         continual: E1.
         ridge: E3.
     """
 
     select_on: Literal["validation", "test"]
-    head_outputs: int = Field(ge=0)
     few_shot: FewShotConfig
     continual: ContinualConfig
     ridge: RidgeConfig

@@ -1,0 +1,86 @@
+"""Wires of zapping.
+
+base, stream -> choose_settings -> train_arms -> confirm_winner -> collect_results
+             -> check_ledger, diagnose, draw_figures, recommend
+"""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from relearn.pipelines.zap import nodes
+
+_PARAMETERS = {f"params:{name}" for name in ("zap", "pretrain", "seeds", "execution", "storage")}
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline ``zap``: pre-train with and without resets, and judge the transfer."""
+    run = {
+        "base": "base",
+        "stream": "stream",
+        "zap": "params:zap",
+        "seeds": "params:seeds",
+        "execution": "params:execution",
+        "storage": "params:storage",
+    }
+    return Pipeline(
+        [
+            node(
+                nodes.choose_settings,
+                inputs={**run, "pretrain": "params:pretrain"},
+                outputs="selection",
+                name="choose_settings",
+            ),
+            node(
+                nodes.train_arms,
+                inputs={**run, "selection": "selection"},
+                outputs="units",
+                name="train_arms",
+            ),
+            node(
+                nodes.confirm_winner,
+                inputs={**run, "selection": "selection", "units": "units"},
+                outputs="confirmed_units",
+                name="confirm_winner",
+            ),
+            node(
+                nodes.collect_results,
+                inputs=["units", "confirmed_units", "params:zap"],
+                outputs=["records", "costs", "interventions", "predictions", "exploration"],
+                name="collect_results",
+            ),
+            node(
+                nodes.check_ledger,
+                inputs=["units", "confirmed_units"],
+                outputs="ledger_check",
+                name="check_ledger",
+            ),
+            node(
+                nodes.diagnose,
+                inputs=["records", "selection", "params:zap"],
+                outputs="diagnostics",
+                name="diagnose",
+            ),
+            node(
+                nodes.recommend,
+                inputs=["records", "costs", "exploration", "params:zap"],
+                outputs="recommendation",
+                name="recommend",
+            ),
+            node(
+                nodes.draw_figures,
+                inputs=["records", "interventions", "exploration", "params:zap"],
+                outputs=[
+                    "learning_figure",
+                    "adaptation_figure",
+                    "retention_figure",
+                    "shock_figure",
+                    "heads_figure",
+                ],
+                name="draw_figures",
+            ),
+        ],
+        namespace="zap",
+        inputs={"base", "stream"},
+        parameters=_PARAMETERS,
+    )
