@@ -1,0 +1,42 @@
+"""Costs: ratios to the baseline, and what is missing stays missing."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from made_up import zap_costs
+
+from relearn.errors import EvidenceError
+from relearn.reports.costs import cost_of, cost_ratio, cost_rows, cost_table
+
+
+def test_the_ratio_is_the_mean_over_that_of_the_baseline():
+    table = cost_table(zap_costs(ratio=1.25), method="zap", baseline="iid")
+    assert cost_ratio(table, arm="iid_zap") == pytest.approx(1.25)
+    assert cost_ratio(table, arm="iid") == pytest.approx(1.0)
+    assert cost_of(table, arm="iid") == pytest.approx(21.0)
+
+
+def test_costs_that_were_not_measured_have_no_ratio():
+    assert cost_ratio(cost_table(pd.DataFrame(), method="zap", baseline="iid"), arm="x") is None
+    table = cost_table(zap_costs(), method="zap", baseline="not there")
+    assert cost_ratio(table, arm="iid_zap") is None
+
+
+def test_a_baseline_cost_of_zero_has_no_ratio():
+    costs = zap_costs().assign(value=0.0)
+    assert cost_ratio(cost_table(costs, method="zap", baseline="iid"), arm="iid_zap") is None
+
+
+def test_a_cost_that_is_not_finite_is_refused():
+    costs = zap_costs()
+    costs.loc[0, "value"] = float("nan")
+    with pytest.raises(EvidenceError, match=r"zap\.costs"):
+        cost_table(costs, method="zap", baseline="iid")
+
+
+def test_the_reading_table_has_a_cell_per_arm_and_bytes_in_mebibytes():
+    table = cost_table(zap_costs(), method="zap", baseline="iid").to_dict("records")
+    rows = dict(cost_rows(table))
+    assert len(rows["train seconds"]) == 4
+    assert rows["peak memory"][0] == "772 MiB (1.00x)"
