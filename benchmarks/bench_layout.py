@@ -1,0 +1,103 @@
+"""Which memory layout and precision trains the plain convolutional net fastest, by width.
+
+One thread, whole training steps (forward, backward, fused Adam) of convnet3 on 28-pixel images.
+The rounds of all variants are interleaved, so that a busy machine hits all of them alike, and the
+best round of each counts. Prints one JSON line last; ``ratio`` is the images per second over those
+of fp32 in channels-first layout at the same width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+
+import torch
+
+from relearn.models.checkpoint import Architecture, build_fresh
+from relearn.training.device import Device, cpu_multiplies_bf16, open_device
+from relearn.training.optimizers import make_optimizer
+
+BATCH = 64
+CLASSES = 300
+
+
+class Variant:
+    """One net with its optimizer in one layout and precision."""
+
+    def __init__(self, width: int, precision: str, *, channels_last: bool) -> None:
+        opened = open_device("cpu", precision)
+        self.device = Device("cpu", precision, channels_last, opener=opened.opener)
+        self.width, self.best = width, 0.0
+        architecture = Architecture("convnet3", 1, 28, CLASSES, {"width": width})
+        self.net = self.device.place(build_fresh(architecture, seed=0)).train()
+        self.optimizer = make_optimizer(
+            self.net.parameters(), name="adam", learning_rate=1e-3, weight_decay=0.0, momentum=0.0
+        )
+        self.images = self.device.lay_out(torch.rand(BATCH, 1, 28, 28))
+        self.labels = torch.arange(BATCH) % CLASSES
+
+    def step(self) -> None:
+        """Train one step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.device.autocast():
+            logits = self.net(self.images)
+        torch.nn.functional.cross_entropy(logits.float(), self.labels).backward()
+        self.optimizer.step()
+
+    def round(self, seconds: float) -> None:
+        """Train for some time and keep the images per second if they are the most so far."""
+        begin, steps = time.perf_counter(), 0
+        while steps == 0 or time.perf_counter() - begin < seconds:
+            self.step()
+            steps += 1
+        self.best = max(self.best, BATCH * steps / (time.perf_counter() - begin))
+
+
+def measure(width: int, rounds: int, seconds: float) -> list[dict[str, object]]:
+    """Return one row for each layout and precision at one width."""
+    variants = [
+        Variant(width, precision, channels_last=last)
+        for precision in ("fp32", "bf16")
+        for last in (False, True)
+    ]
+    for variant in variants:
+        variant.step()  # the first step chooses kernels
+    for _ in range(rounds):
+        for variant in variants:
+            variant.round(seconds)
+    return [
+        {
+            "width": width,
+            "precision": v.device.precision,
+            "layout": "channels_last" if v.device.channels_last else "channels_first",
+            "images_per_second": round(v.best, 1),
+            "ratio": round(v.best / variants[0].best, 2),
+        }
+        for v in variants
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--widths", default="16,32,64,128,256")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rounds, seconds = (2, 0.5) if given.quick else (4, 1.5)
+    rows = [r for w in given.widths.split(",") for r in measure(int(w), rounds, seconds)]
+    result = {
+        "name": "layout",
+        "unit": "images/s",
+        "batch": BATCH,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, bf16 instructions: {cpu_multiplies_bf16()}",
+        "rows": rows,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
