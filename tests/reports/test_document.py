@@ -43,8 +43,8 @@ def part():
     changes = pd.DataFrame({"arm": ["iid_zap"] * 2, "seed": [0, 0], "step": [90, 180]})
     return MethodPart(
         pictures=method_pictures("zap", zap_records(), interventions=changes, baseline="iid"),
-        diagnostics={"warnings": ["rate at a border of its grid"], "steps_between_resets": 225},
-        recommendation={"words": "Reset every epoch.", "every": 1},
+        diagnostics={"findings": ["rate at a border of its grid"], "steps_between_resets": 225},
+        recommendation={"recommendation": "Reset every epoch.", "every": 1},
         ledger={"rows": 9, "verified": 9},
     )
 

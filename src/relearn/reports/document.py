@@ -48,9 +48,10 @@ class MethodPart:
 
     Attributes:
         pictures: Figures of the method.
-        diagnostics: Failures, warnings and numbers; lists of sentences under ``failures``,
-            ``warnings`` and ``notes`` are printed as such, all else as a table.
-        recommendation: What the method's own study recommends; ``words`` is printed as a sentence.
+        diagnostics: Findings and numbers; a list of sentences under ``findings`` is printed as
+            such, all else as a table.
+        recommendation: What the method's own study recommends; the sentence stands under
+            ``recommendation``, all else is a table.
         ledger: Result of the check of the ledger.
     """
 
@@ -58,9 +59,6 @@ class MethodPart:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     recommendation: Mapping[str, Any] = field(default_factory=dict)
     ledger: Mapping[str, Any] = field(default_factory=dict)
-
-
-_SENTENCES = ("failures", "warnings", "notes")
 
 
 def flat_rows(value: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]]:
@@ -87,21 +85,19 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if value is None or value == "":
         return "-"
+    if isinstance(value, Mapping):
+        return " ".join(f"{key.replace('_', ' ')} {_text(inner)}" for key, inner in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        shown = ", ".join(_text(v) for v in value[:_LONGEST_LIST])
+        shown = "; ".join(_text(v) for v in value[:_LONGEST_LIST])
         more = len(value) - _LONGEST_LIST
         return f"{shown} and {more} more" if more > 0 else shown or "none"
     return str(value)
 
 
-def _sentences(diagnostics: Mapping[str, Any]) -> list[str]:
-    return [str(text) for key in _SENTENCES for text in diagnostics.get(key) or ()]
-
-
 def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[str, Any]:
     """Return what the templates need about one method that was run."""
-    numbers = {k: v for k, v in part.diagnostics.items() if k not in _SENTENCES}
-    advice = {k: v for k, v in part.recommendation.items() if k != "words"}
+    numbers = {k: v for k, v in part.diagnostics.items() if k not in ("findings", "gate")}
+    advice = {k: v for k, v in part.recommendation.items() if k != "recommendation"}
     return {
         "method": method,
         "entry": entry,
@@ -109,9 +105,9 @@ def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[st
         "cost_arms": list(dict.fromkeys(row["arm"] for row in entry["costs"])),
         "costs": cost_rows(entry["costs"]),
         "pictures": part.pictures,
-        "sentences": _sentences(part.diagnostics),
+        "sentences": [str(text) for text in part.diagnostics.get("findings", ())],
         "diagnostics": flat_rows(numbers),
-        "advice": part.recommendation.get("words", ""),
+        "advice": part.recommendation.get("recommendation", ""),
         "recommendation": flat_rows(advice),
         "ledger": flat_rows(part.ledger),
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relearn.reports.document import Picture
-from relearn.reports.figures import draw_curves
+from relearn.reports.figures import draw_curves, draw_heatmap
 from relearn.reports.method_figures import draw_shocks
 
 if TYPE_CHECKING:
@@ -72,6 +72,21 @@ def shocks_of(records: pd.DataFrame) -> pd.DataFrame:
     return wanted.rename(columns={"accuracy_drop": "drop"})
 
 
+def heads_of(records: pd.DataFrame) -> pd.DataFrame:
+    """Return mean accuracy in percent by arm (rows) and first weights of the transfer head.
+
+    Args:
+        records: With the metrics ``accuracy_<start>_head`` of ``few_shot``, and ``accuracy`` of
+            ``ridge`` (the head in closed form, without training).
+    """
+    few = (records["task"] == "few_shot") & records["metric"].str.match(r"accuracy_\w+_head$")
+    ridge = (records["task"] == "ridge") & (records["metric"] == "accuracy")
+    rows = records[few | ridge].copy()
+    start = rows["metric"].str.removeprefix("accuracy_").str.removesuffix("_head")
+    rows["start"] = start.where(rows["task"] == "few_shot", "closed form")
+    return 100 * rows.pivot_table(index="arm", columns="start", values="value", aggfunc="mean")
+
+
 def method_pictures(
     method: str, records: pd.DataFrame, *, interventions: pd.DataFrame, baseline: str
 ) -> list[Picture]:
@@ -88,6 +103,9 @@ def method_pictures(
         for curve in CURVES.get(method, ())
         if _steps_of(records, curve) > 1
     ]
+    heads = heads_of(records)
+    if heads.shape[1] > 1:
+        found.append(_heads_picture(heads, records))
     if (records["task"] == "zap_shock").any():
         caption = "Training accuracy lost at each reset, and the steps until it was back."
         found.append(
@@ -117,6 +135,20 @@ def _curve_picture(
     count = rows["seed"].nunique()
     caption = f"Mean over n = {count} seeds; the band spans the lowest and the highest seed."
     return Picture(curve.title, caption, png_of(figure))
+
+
+def _heads_picture(heads: pd.DataFrame, records: pd.DataFrame) -> Picture:
+    count = records[records["task"] == "few_shot"]["seed"].nunique()
+    figure = draw_heatmap(
+        heads,
+        title="Accuracy on unseen classes",
+        x_label="first weights of the transfer head",
+        y_label="arm",
+        unit="%",
+        note=f"Mean over n = {count} seeds.",
+    )
+    caption = "The first weights of the transfer head matter as much as the arm: compare columns."
+    return Picture("Arm against transfer head", caption, png_of(figure))
 
 
 def _marks_of(interventions: pd.DataFrame) -> dict[str, Sequence[int]]:

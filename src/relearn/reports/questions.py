@@ -44,7 +44,13 @@ SHAM = "sham over baseline"
 OVER_SHAM = "treated over sham"
 
 
-def _headline(method: str, evidence: EvidenceConfig) -> Question:
+def headline_question(method: str, evidence: EvidenceConfig) -> Question:
+    """Return the headline comparison of a method.
+
+    Args:
+        method: Such as ``zap``.
+        evidence: What was said before the run.
+    """
     return Question(
         name="headline",
         method=method,
@@ -84,7 +90,7 @@ def questions_of(
         evidence: Headline, arms, margins.
         config: Holds the secondary comparisons of all methods.
     """
-    headline = _headline(method, evidence)
+    headline = headline_question(method, evidence)
     shams = []
     if evidence.sham_arm:
         sham = evidence.sham_arm

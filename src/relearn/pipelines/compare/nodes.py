@@ -1,36 +1,48 @@
-"""Nodes of the comparison: they unpack tables and parameters and hand them to ``reports``."""
+"""Nodes of the comparison: they unpack tables and parameters and hand them to ``reports``.
+
+Kedro evaluates the annotations of nodes while it starts, so names that would import pandas or
+matplotlib stand for ``Any`` at run time and for themselves when types are checked.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from relearn.errors import EvidenceError
 from relearn.methods.zap.config import ZapConfig
 from relearn.provenance import Provenance, digest
 from relearn.reports.config import METHODS, CompareConfig
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from relearn.evaluation.config import EvidenceConfig
+else:
+    DataFrame = EvidenceConfig = Figure = Any
+
 logger = logging.getLogger(__name__)
 
 
 def compare_records(
     compare: CompareConfig, zap: ZapConfig, **tables: Any
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[DataFrame, dict[str, Any]]:
     """Return the table of comparisons and the decision on each method.
 
     Args:
         compare: How it is computed.
         zap: Parameters of the method, which hold what was said before the run.
-        tables: ``<method>_records``, ``<method>_costs`` and ``<method>_diagnostics``.
+        tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
+            ``<method>_recommendation``.
 
     Raises:
         EvidenceError: No method was run at all, or records cannot be compared.
         StaleInputError: Records were made from other parameters.
     """
+    import pandas as pd
+
     from relearn.reports.origin import origin_of_run
     from relearn.reports.summary import closing_words, decision_document, short_table
 
@@ -52,8 +64,10 @@ def draw_comparison(compare: CompareConfig, zap: ZapConfig, **tables: Any) -> tu
     Args:
         compare: Further comparisons.
         zap: Parameters of the method.
-        tables: ``<method>_records`` and ``<method>_costs``.
+        tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
+    import pandas as pd
+
     from relearn.reports.comparison import compare_method
     from relearn.reports.costs import cost_table
     from relearn.reports.figures import draw_differences
@@ -61,7 +75,7 @@ def draw_comparison(compare: CompareConfig, zap: ZapConfig, **tables: Any) -> tu
 
     comparisons, costs, baselines = [], [], []
     for method, config in {"zap": zap}.items():
-        evidence = config.evidence
+        evidence = _evidence_of(method, config, tables)
         records, spent = tables[f"{method}_records"], tables[f"{method}_costs"]
         comparisons += compare_method(records, method=method, evidence=evidence, config=compare)
         table = cost_table(spent, method=method, baseline=evidence.baseline_arm)
@@ -117,7 +131,7 @@ def _judge_method(
     from relearn.reports.decision import decide
     from relearn.reports.summary import method_entry
 
-    records, evidence = tables[f"{method}_records"], config.evidence
+    records, evidence = tables[f"{method}_records"], _evidence_of(method, config, tables)
     _require_fresh(records, config)
     comparisons = compare_method(records, method=method, evidence=evidence, config=compare)
     costs = cost_table(tables[f"{method}_costs"], method=method, baseline=evidence.baseline_arm)
@@ -132,6 +146,16 @@ def _judge_method(
     return [comparison.as_row() for comparison in comparisons], entry
 
 
+def _evidence_of(method: str, config: Any, tables: Mapping[str, Any]) -> EvidenceConfig:
+    """Return what was said before the run; a study names its two arms in its recommendation."""
+    evidence: EvidenceConfig = config.evidence
+    study = _plain(tables, f"{method}_recommendation")
+    if study.get("study", "arms") == "arms":
+        return evidence
+    arms = {"baseline_arm": study["baseline_arm"], "treated_arm": study["treated_arm"]}
+    return evidence.model_copy(update={**arms, "sham_arm": ""})
+
+
 def _require_records(tables: Mapping[str, Any]) -> None:
     if all(tables[f"{method}_records"].empty for method in METHODS):
         raise EvidenceError(
@@ -140,7 +164,7 @@ def _require_records(tables: Mapping[str, Any]) -> None:
         )
 
 
-def _require_fresh(records: pd.DataFrame, config: Any) -> None:
+def _require_fresh(records: DataFrame, config: Any) -> None:
     """Refuse records that other parameters made.
 
     Raises:
@@ -174,6 +198,8 @@ def _plain(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _part_of(method: str, entry: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
+    import pandas as pd
+
     from relearn.reports.document import MethodPart
     from relearn.reports.pictures import method_pictures
 

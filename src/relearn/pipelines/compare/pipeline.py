@@ -23,17 +23,18 @@ def create_pipeline() -> Pipeline:
     costs = {f"{m}_costs": f"{m}.costs" for m in METHODS}
     beside = {f"{m}_{name}": f"{m}.{name}" for m in CONFIGURED for name in LEFT_BESIDE}
     asked = {"compare": "params:compare", **CONFIGURED}
+    told = {f"{m}_recommendation": f"{m}.recommendation" for m in CONFIGURED}
     gates = {f"{m}_diagnostics": f"{m}.diagnostics" for m in CONFIGURED}
     nodes = [
         Node(
             compare_records,
-            inputs={**asked, **records, **costs, **gates},
+            inputs={**asked, **records, **costs, **told, **gates},
             outputs=["comparison", "decision"],
             name="compare_records",
         ),
         Node(
             draw_comparison,
-            inputs={**asked, **records, **costs},
+            inputs={**asked, **records, **costs, **told},
             outputs=["difference_figure", "cost_figure"],
             name="draw_comparison",
         ),
