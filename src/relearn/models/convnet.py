@@ -90,11 +90,30 @@ def convnet4(*, in_channels: int, image_size: int, classes: int, width: int) -> 
     )
 
 
+class HalvingPool(nn.Module):
+    """Max-pool of 2x2 with stride 2; a last odd row or column is left out, as in ``MaxPool2d``.
+
+    Without gradients it takes the maximum of strided views: the same values, and a forward pass of
+    the whole net 2 to 3 times as fast on a CPU, where the built-in pool also writes indices.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of half the side, shape (batch, channels, height // 2, width // 2)."""
+        if torch.is_grad_enabled() or maps.device.type != "cpu":
+            pooled: Tensor = nn.functional.max_pool2d(maps, 2)
+            return pooled
+        height, width = maps.shape[-2] // 2 * 2, maps.shape[-1] // 2 * 2
+        rows = torch.maximum(maps[..., 0:height:2, :], maps[..., 1:height:2, :])
+        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+
+
 def _block(in_channels: int, width: int, padding: int, pool: bool) -> nn.Sequential:
     convolution = nn.Conv2d(in_channels, width, 3, padding=padding)
     nn.init.kaiming_normal_(convolution.weight)
-    layers = [convolution, nn.GroupNorm(width, width), nn.ReLU()]
-    return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
+    # the pool comes before the ReLU: the same function (both rise with their input), on a quarter
+    # of the numbers
+    halved = [HalvingPool()] if pool else []
+    return nn.Sequential(convolution, nn.GroupNorm(width, width), *halved, nn.ReLU())
 
 
 def _side_after(image_size: int, padding: int, pools: tuple[bool, ...]) -> int:

@@ -79,7 +79,9 @@ def run_unit(job: Job, folder: Path) -> None:
         folder: The unit's own folder.
     """
     from relearn.tracking import arm_run
+    from relearn.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     told = job.config.model_dump(exclude={"arms", "evidence", "study", "tuning"})
     label = job.label or job.arm
     with arm_run(job.handle, method="zap", arm=label, seed=job.seed, config=told) as run:
