@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from relearn.errors import EvidenceError
+from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.zap.config import ZapConfig
 from relearn.provenance import Provenance, digest
 from relearn.reports.config import METHODS, CompareConfig
@@ -132,7 +132,7 @@ def _judge_method(
     from relearn.reports.summary import method_entry
 
     records, evidence = tables[f"{method}_records"], _evidence_of(method, config, tables)
-    _require_fresh(records, config)
+    _require_fresh(method, records, config)
     comparisons = compare_method(records, method=method, evidence=evidence, config=compare)
     costs = cost_table(tables[f"{method}_costs"], method=method, baseline=evidence.baseline_arm)
     decision = decide(
@@ -164,15 +164,21 @@ def _require_records(tables: Mapping[str, Any]) -> None:
         )
 
 
-def _require_fresh(records: DataFrame, config: Any) -> None:
-    """Refuse records that other parameters made.
+def _require_fresh(method: str, records: DataFrame, config: Any) -> None:
+    """Refuse records that other parameters made, or thresholds changed after the run.
 
     Raises:
         StaleInputError: Naming the pipeline to run again.
     """
     made = records.attrs.get("provenance")
-    if made is not None:
-        _provenance(made).require(config=digest(config))
+    if records.empty:
+        return
+    if made is None:
+        raise StaleInputError(
+            f"{method}.records: it is not said which parameters made them; "
+            f"run `kedro run --pipeline {method}` again (same --env and --params)"
+        )
+    _provenance(made).require(config=digest(config))
 
 
 def _provenance(made: Any) -> Provenance:

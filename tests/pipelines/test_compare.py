@@ -1,0 +1,161 @@
+"""The compare pipeline: from the tables that methods leave to decision and report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from relearn.errors import EvidenceError, StaleInputError
+from relearn.methods.zap.config import ZapConfig
+from relearn.pipelines.compare import create_pipeline
+from relearn.pipelines.compare.nodes import compare_records
+from relearn.provenance import Provenance, digest
+from relearn.reports.config import METHODS, CompareConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "reports"))
+from made_up import zap_costs, zap_records
+
+BASE = Path(__file__).parents[2] / "conf" / "base"
+
+
+def read_parameters(name):
+    return yaml.safe_load((BASE / f"parameters_{name}.yml").read_text(encoding="utf-8"))[name]
+
+
+@pytest.fixture
+def zap():
+    return ZapConfig(**read_parameters("zap"))
+
+
+@pytest.fixture
+def compare():
+    return CompareConfig(**read_parameters("compare"))
+
+
+def tied(table, config):
+    table.attrs["provenance"] = Provenance("zap.records", "zap", config=digest(config)).to_json()
+    return table
+
+
+def empty():
+    table = pd.DataFrame()
+    table.attrs["missing"] = True
+    return table
+
+
+def tables(records, costs=None, **left):
+    found = {f"{m}_{kind}": empty() for m in METHODS for kind in ("records", "costs")}
+    found |= {"zap_records": records, "zap_costs": zap_costs() if costs is None else costs}
+    return {**found, "zap_recommendation": {}, "zap_diagnostics": {}, **left}
+
+
+def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, compare):
+    inputs = {
+        "params:compare": compare,
+        "params:zap": zap,
+        "data_card": {"source": "glyphs", "images": 6000},
+        "zap.records": tied(zap_records(), zap),
+        "zap.costs": zap_costs(),
+        "zap.interventions": pd.DataFrame({"arm": ["iid_zap"], "seed": [0], "step": [90]}),
+        "zap.ledger_check": {"rows": 9, "verified": 9, "failed": [], "orders_equal": True},
+        "zap.recommendation": {"study": "arms", "recommendation": "use iid_zap"},
+        "zap.diagnostics": {"findings": ["iid_zap: the rate lies at a border."]},
+    }
+    for method in METHODS[1:]:
+        inputs |= {f"{method}.records": empty(), f"{method}.costs": empty()}
+    catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()})
+    outputs = ("comparison", "decision", "report")
+    for name in (*outputs, "difference_figure", "cost_figure"):
+        # the figure datasets of the catalog give back the bytes of a PNG
+        catalog[name] = _PngDataset() if name.endswith("figure") else _KeptDataset()
+    SequentialRunner().run(create_pipeline(), catalog)
+    comparison, decision, report = (catalog[name].load() for name in outputs)
+    assert decision["methods"]["zap"]["verdict"] == "adopt"
+    assert comparison["name"].tolist()[0] == "headline"
+    assert "the rate lies at a border" in report["html"]
+    assert "adopt" in report["markdown"]
+    assert [row["decision"] for row in report["decision"]] == ["adopt"] + ["not run"] * 4
+    json.dumps(decision, allow_nan=False)
+
+
+class _KeptDataset(MemoryDataset):
+    """Keeps its data after the run, as a file would."""
+
+    def _release(self):
+        """Keep them."""
+
+
+class _PngDataset(_KeptDataset):
+    """A figure on the way in, the bytes of its PNG on the way out."""
+
+    def save(self, data):
+        from relearn.reports.pictures import png_of
+
+        super().save(png_of(data))
+
+
+def test_nothing_run_at_all_is_one_clear_error(zap, compare):
+    with pytest.raises(EvidenceError, match="kedro run --pipeline zap"):
+        compare_records(compare, zap, **tables(empty(), empty()))
+
+
+def test_records_of_other_parameters_are_refused_with_the_remedy(zap, compare):
+    other = zap.model_copy(update={"head": "other"})
+    with pytest.raises(StaleInputError, match=r"zap\.records.*kedro run --pipeline zap"):
+        compare_records(compare, zap, **tables(tied(zap_records(), other)))
+
+
+def test_thresholds_changed_after_the_run_are_refused(zap, compare):
+    easier = zap.evidence.model_copy(update={"smallest_difference": 0.0})
+    changed = zap.model_copy(update={"evidence": easier})
+    with pytest.raises(StaleInputError):
+        compare_records(compare, changed, **tables(tied(zap_records(), zap)))
+
+
+def test_records_that_say_not_what_made_them_are_refused(zap, compare):
+    with pytest.raises(StaleInputError, match=r"zap\.records"):
+        compare_records(compare, zap, **tables(zap_records()))
+
+
+def test_a_gate_of_the_method_reads_not_measured(zap, compare):
+    given = tables(
+        tied(zap_records(), zap), zap_diagnostics={"gate": "The head never recovers here."}
+    )
+    _, decision = compare_records(compare, zap, **given)
+    entry = decision["methods"]["zap"]
+    assert entry["verdict"] == "not measured"
+    assert "never recovers" in entry["words"]
+    assert entry["shown"]["difference"] == "-"
+
+
+def test_a_study_is_judged_on_the_arms_that_it_names(zap, compare):
+    records = zap_records().replace({"arm": {"iid_zap": "every_2"}})
+    study = {"study": "frequency", "baseline_arm": "iid", "treated_arm": "every_2"}
+    given = tables(tied(records, zap), zap_recommendation=study)
+    table, decision = compare_records(compare, zap, **given)
+    assert decision["methods"]["zap"]["treated_arm"] == "every_2"
+    assert table["treated"][0] == "every_2"
+
+
+def test_missing_costs_hold_the_adoption(zap, compare):
+    given = tables(tied(zap_records(), zap), empty())
+    _, decision = compare_records(compare, zap, **given)
+    assert decision["methods"]["zap"]["reasons"] == ["cost unknown"]
+
+
+def test_the_pipeline_module_imports_neither_torch_nor_matplotlib():
+    import subprocess
+
+    code = (
+        "import sys, relearn.pipelines.compare, relearn.reports.config;"
+        "print([m for m in ('torch', 'matplotlib', 'mlflow', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
