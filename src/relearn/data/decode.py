@@ -164,7 +164,9 @@ def decode_files(files: ImageFiles, shape: ImageShape, limits: ReadLimits) -> li
     tasks = [files.names[i : i + _TASK] for i in range(0, len(files.names), _TASK)]
     decoded: list[Decoded] = []
     total = 0
-    bar = tqdm(total=len(files.names), desc="reading images", unit="", delay=_BAR_AFTER_SECONDS)
+    bar = tqdm(  # none where nobody looks: in logs and tests
+        total=len(files.names), desc="reading images", delay=_BAR_AFTER_SECONDS, disable=None
+    )
     with ThreadPoolExecutor(workers) as pool, bar:
         for done in _mapped(pool, task, tasks):
             decoded += done
