@@ -44,17 +44,20 @@ def draw_rows(before: Tensor, *, initialisation: str, std: float, generator: Gen
     References:
         Official code, ``utils/__init__.py``; He et al. 2015 for the scale 2 / fan_in.
     """
-    rows, features = before.shape
+    rows, features = (int(n) for n in before.shape)
+    fresh: Tensor
     if initialisation == "zeros":
-        return torch.zeros_like(before)
+        zeros: Tensor = torch.zeros_like(before)
+        return zeros
     if initialisation == "torch_default":
         bound = 1 / math.sqrt(features)
-        fresh: Tensor = torch.empty(rows, features).uniform_(-bound, bound, generator=generator)
+        fresh = torch.empty(rows, features).uniform_(-bound, bound, generator=generator)
         return fresh.to(before)
     normal: Tensor = torch.randn(rows, features, generator=generator)
     if initialisation == "match_row_norm":
         norms = before.float().cpu().norm(dim=1) / normal.norm(dim=1)
-        return (normal * norms.unsqueeze(1)).to(before)
+        fresh = normal * norms.unsqueeze(1)
+        return fresh.to(before)
     scales = {
         "joint_fan_in": math.sqrt(2 / (rows * features)),
         "kaiming_normal": math.sqrt(2 / features),
@@ -62,7 +65,8 @@ def draw_rows(before: Tensor, *, initialisation: str, std: float, generator: Gen
     }
     if initialisation not in scales:
         raise ParameterError(f"zap.reset.initialisation: {initialisation!r} is not known")
-    return (normal * scales[initialisation]).to(before)
+    fresh = normal * scales[initialisation]
+    return fresh.to(before)
 
 
 @torch.no_grad()
