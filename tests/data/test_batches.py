@@ -73,6 +73,12 @@ def test_augmentation_does_not_depend_on_the_batch_size():
     assert torch.equal(joined, next(iter(large.epoch(2)))[0])
 
 
+def test_every_epoch_moves_an_image_anew():
+    source = batches(1, shift=2, batch_size=1)
+    shown = {tuple(images.flatten().tolist()) for e in range(12) for images, _ in source.epoch(e)}
+    assert len(shown) > 3
+
+
 def test_order_digest_covers_the_indices_and_nothing_else():
     plain, shifted, other = batches(), batches(shift=2, flip=True), batches(seed=4)
     empty = plain.order_digest

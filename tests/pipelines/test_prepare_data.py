@@ -168,6 +168,15 @@ def test_a_card_is_made_of_stages_that_belong_together(config, stages):
         nodes.describe_data(**foreign, data=config())
 
 
+def test_a_card_refuses_a_stream_of_another_split(config, stages):
+    other = config(split={"seed": 1})
+    splits, _ = nodes.split_source(stages["images"], other)
+    stages["stream"] = nodes.make_stream(stages["images"], splits, other)
+    stages.pop("splits")
+    with pytest.raises(StaleInputError, match="stream: made from other parameters"):
+        nodes.describe_data(**stages, data=config())
+
+
 def test_a_table_edited_by_hand_is_obeyed_and_leaves_a_trace(config, stages):
     splits = stages["splits"]
     fewer = splits[splits["split"] != "validation"].copy()
