@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,18 +56,30 @@ def load_rows(folder: Path) -> dict[str, Any]:
     try:
         rows: dict[str, Any] = json.loads((folder / _ROWS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder / _ROWS}: cannot be read ({type(error).__name__}); delete the folder "
-            "and run the method's pipeline again"
-        ) from error
+        raise _unreadable(folder / _ROWS, error) from error
     return rows
 
 
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: cannot be read ({type(error).__name__}); delete the folder "
+        "and run the method's pipeline again"
+    )
+
+
 def load_tensors(folder: Path) -> dict[str, Any]:
-    """Return predictions and other tensors of a unit by name."""
+    """Return predictions and other tensors of a unit by name.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(folder / _TENSORS)
+    try:
+        return load_file(folder / _TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(folder / _TENSORS, error) from error
 
 
 def interventions_of(rows: Mapping[str, Any]) -> list[Intervention]:
@@ -88,14 +101,19 @@ def tables_of(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
     """
     import pandas as pd
 
+    from relearn.evaluation.records import Intervention, Record
+
     read = [load_rows(folder) for folder in folders]
+    kinds = {"records": Record, "costs": Record, "interventions": Intervention}
+    # an empty ledger keeps its columns: a table without any could not be read back
     tables = {
-        name: pd.DataFrame([row for rows in read for row in rows[name]])
-        for name in ("records", "costs", "interventions")
+        name: pd.DataFrame(
+            [row for rows in read for row in rows[name]], columns=[f.name for f in fields(kind)]
+        )
+        for name, kind in kinds.items()
     }
     ledger = tables["interventions"]
-    if len(ledger):
-        tables["interventions"] = ledger.assign(details=ledger["details"].map(json.dumps))
+    tables["interventions"] = ledger.assign(details=ledger["details"].map(json.dumps))
     tables["predictions"] = pd.concat(
         [_predictions(folder, rows) for folder, rows in zip(folders, read, strict=True)],
         ignore_index=True,

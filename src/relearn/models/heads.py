@@ -243,12 +243,16 @@ def _list(candidates: dict[str, nn.Module]) -> str:
 
 
 def _of_size(old: HeadModule, classes: int) -> HeadModule:
-    """Return a layer like ``old`` with another number of logits."""
+    """Return a layer like ``old`` with another number of logits, its weights yet to be written."""
     place: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
-    bias = old.bias is not None
+    place["bias"] = old.bias is not None
+    # a plain constructor would draw from the global random numbers
+    make = nn.utils.skip_init
     if isinstance(old, nn.Conv2d):
-        return nn.Conv2d(old.in_channels, classes, 1, bias=bias, **place)
-    return nn.Linear(old.in_features, classes, bias=bias, **place)
+        convolution: nn.Conv2d = make(nn.Conv2d, old.in_channels, classes, 1, **place)
+        return convolution
+    linear: nn.Linear = make(nn.Linear, old.in_features, classes, **place)
+    return linear
 
 
 def _put(model: nn.Module, name: str, module: HeadModule) -> Head:

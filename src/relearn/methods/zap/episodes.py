@@ -48,7 +48,6 @@ def pretrain_episodes(session: Session, *, resume: ResumePoint | None) -> None:
     for number in progress_bar(range(first, config.episodes), session.where, total=config.episodes):
         run.episode(number)
         if (number + 1) % often == 0 or number + 1 == config.episodes:
-            session.policy.observe(session.mean_loss)
             session.write_progress(session.steps, epoch=number + 1)
             if resume is not None and number + 1 < config.episodes:
                 run.keep(resume, number + 1)
@@ -145,6 +144,7 @@ class _EpisodeRun:
             norms = gradient_norms(session.model, session.head.module)
             session.recorder.add("gradients", session.steps, norms)
         self.optimizer.step()
+        session.policy.observe(float(loss))
         session.note_loss(float(loss), session.steps + self.per_episode)
 
     def _reset_if_due(self, number: int, drawn: Episode) -> None:

@@ -144,10 +144,13 @@ class _IidRun:
         held = [p for p in self.session.backbone_parameters() if biased.head_only]
         for parameter in held:
             parameter.requires_grad_(False)
-        few = round(biased.fraction * self.train.batch_size)
+        # rows beyond the classes (head_outputs) have no samples to lean towards
+        few = round(biased.fraction * self.train.batch_size) if len(inside) else 0
         for _ in range(biased.steps):
             picks = [(inside, few), (everything, self.train.batch_size - few)]
-            chosen = [pool[torch.randint(len(pool), (n,), generator=draw)] for pool, n in picks]
+            chosen = [
+                pool[torch.randint(len(pool), (n,), generator=draw)] for pool, n in picks if n
+            ]
             x, y = self.session.batch(torch.cat(chosen))
             self.optimizer.zero_grad(set_to_none=True)
             with self.session.device.autocast():

@@ -5,9 +5,11 @@ Batch accuracy and loss are by-products of training, so watching them costs no f
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -76,16 +78,20 @@ class ResetMonitor:
             shock.recovery_steps = shock.watched_steps
             self._open = None
 
-    def restore(self, recent: list[float], shocks: list[Shock]) -> None:
-        """Take up what a resume point kept.
+    def state(self) -> dict[str, Any]:
+        """Return what a resume point must keep."""
+        return {
+            "recent": list(self.recent),
+            "shocks": [vars(shock) for shock in self.shocks],
+            "batches_since": self._batches_since,
+        }
 
-        Args:
-            recent: Accuracies inside the window.
-            shocks: Resets so far; the last stays open unless it has recovered.
-        """
-        self.recent = deque(recent, maxlen=self.window)
-        self.shocks = shocks
-        last = shocks[-1] if shocks else None
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up the state kept by ``state``; the last reset stays open unless made good."""
+        self.recent = deque(state["recent"], maxlen=self.window)
+        self.shocks = [Shock(**row) for row in state["shocks"]]
+        self._batches_since = int(state["batches_since"])
+        last = self.shocks[-1] if self.shocks else None
         self._open = last if last is not None and last.recovery_steps is None else None
 
     def wants_gradients(self, number: int) -> bool:
@@ -114,6 +120,9 @@ class ResetMonitor:
 def gradient_norms(model: nn.Module, head: nn.Module) -> dict[str, float]:
     """Return the Euclidean norms of the present gradients of head and backbone.
 
+    A norm that is not finite is left out: the training loop stops at the loss that is not, and
+    its message names the epoch.
+
     Args:
         model: The whole net, after a backward pass.
         head: Its last layer.
@@ -125,4 +134,4 @@ def gradient_norms(model: nn.Module, head: nn.Module) -> dict[str, float]:
             name = "head_norm" if id(parameter) in of_head else "backbone_norm"
             groups[name].append(parameter.grad)
     norms = {n: torch.nn.utils.get_total_norm(g) for n, g in groups.items() if g}
-    return {name: float(value) for name, value in norms.items()}
+    return {name: float(value) for name, value in norms.items() if math.isfinite(float(value))}

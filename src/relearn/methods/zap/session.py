@@ -12,7 +12,7 @@ from relearn.evaluation.classification import accuracy_of, predict
 from relearn.evaluation.efficiency import Stopwatch
 from relearn.evaluation.records import Intervention, Log, Record, Recorder
 from relearn.methods.zap.ledger import Changer
-from relearn.methods.zap.monitor import ResetMonitor, Shock
+from relearn.methods.zap.monitor import ResetMonitor
 from relearn.methods.zap.policy import Due, Policy
 from relearn.models.checkpoint import build, build_fresh
 from relearn.models.heads import find_head
@@ -183,8 +183,7 @@ class Session:
             "order_digest": self.order_digest,
             "extra_steps": self.extra_steps,
             "policy": self.policy.state(),
-            "recent": list(self.monitor.recent),
-            "shocks": [vars(s) for s in self.monitor.shocks],
+            "monitor": self.monitor.state(),
             "seconds": self.watch.seconds,
         }
 
@@ -196,7 +195,7 @@ class Session:
         self.steps, self.order_digest = int(state["steps"]), str(state["order_digest"])
         self.extra_steps = int(state["extra_steps"])
         self.policy.restore(state["policy"])
-        self.monitor.restore(state["recent"], [Shock(**row) for row in state["shocks"]])
+        self.monitor.restore(state["monitor"])
         self.watch.seconds = dict(state["seconds"])
 
 

@@ -127,22 +127,37 @@ def with_transfer_head(
     net = copy.deepcopy(model).eval()
     old = find_head(net, head.name)
     inputs = int(old.module.weight.shape[1])
-    fresh = torch.nn.Linear(inputs, width).to(old.module.weight.device)
+    fresh = _empty_like(old.module, width)
     with torch.no_grad():
         fresh.weight.zero_()
         fresh.bias.zero_()
         if head.start == "kaiming":
             draw = torch.randn(width, inputs, generator=generator_of(seed, "transfer_head"))
-            fresh.weight.copy_(draw * (2 / inputs) ** 0.5)
+            fresh.weight.copy_((draw * (2 / inputs) ** 0.5).view_as(fresh.weight))
         elif head.start == "ridge":
             weight, bias = solve_ridge(net, task, penalty=head.penalty, head_name=head.name)
-            fresh.weight[: task.classes], fresh.bias[: task.classes] = weight, bias
+            fresh.weight[: task.classes] = weight.view_as(fresh.weight[: task.classes])
+            fresh.bias[: task.classes] = bias
         elif head.start != "zero":
             raise ParameterError(
                 f"zap.transfer.few_shot.heads: {head.start!r} is not a known start"
             )
     net.set_submodule(old.name, fresh)
     return net
+
+
+def _empty_like(old: nn.Module, width: int) -> torch.nn.Linear | torch.nn.Conv2d:
+    """Return a last layer of the same kind, with a bias, whose weights are yet to be written.
+
+    ``skip_init`` leaves the global random numbers alone, which a plain constructor draws from.
+    """
+    weight: Tensor = old.weight  # type: ignore[assignment]
+    place = {"device": weight.device, "dtype": weight.dtype}
+    skip_init = torch.nn.utils.skip_init
+    inputs = int(weight.shape[1])
+    if isinstance(old, torch.nn.Conv2d):
+        return skip_init(torch.nn.Conv2d, inputs, width, 1, **place)  # type: ignore[no-any-return]
+    return skip_init(torch.nn.Linear, inputs, width, **place)  # type: ignore[no-any-return]
 
 
 def solve_ridge(
