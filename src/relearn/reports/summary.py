@@ -16,6 +16,7 @@ from relearn.reports.config import METHODS
 from relearn.reports.costs import cost_of
 from relearn.reports.wording import (
     TITLES,
+    arm_title,
     interval_text,
     metric_title,
     ratio_text,
@@ -98,9 +99,9 @@ def _asked(evidence: EvidenceConfig) -> list[tuple[str, str]]:
     margin = scale.difference(evidence.equivalence_margin).lstrip("+")
     return [
         ("headline metric", f"{title}, {evidence.direction} is better"),
-        ("baseline arm", evidence.baseline_arm),
-        ("treated arm", evidence.treated_arm),
-        ("sham arm", evidence.sham_arm or "none"),
+        ("baseline arm", arm_title(evidence.baseline_arm)),
+        ("treated arm", arm_title(evidence.treated_arm)),
+        ("sham arm", arm_title(evidence.sham_arm) or "none"),
         ("smallest difference that matters", smallest),
         ("called the same within", f"± {margin}"),
         ("interval", f"{100 * evidence.confidence:g} %, Student's t over pairs"),

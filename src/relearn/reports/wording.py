@@ -25,6 +25,18 @@ TITLES = {
 }
 """What each method does, for a reader who has not met its name."""
 
+ARMS = {
+    "iid": "plain pre-training",
+    "iid_zap": "plain pre-training with resets",
+    "asb": "alternating pre-training",
+    "asb_zap": "alternating pre-training with resets",
+    "meta": "meta-learning",
+    "meta_zap": "meta-learning with resets",
+    "iid_shrink_perturb": "every weight shrunk and perturbed",
+    "iid_moments": "optimizer memory cleared, weights kept",
+}
+"""What an arm is, for the same reader; an arm that is not here stands for itself."""
+
 PROTOCOLS = {
     "few_shot": "few-shot transfer to unseen classes",
     "continual": "learning unseen classes one after another",
@@ -100,6 +112,11 @@ def metric_title(task: str, metric: str) -> str:
     return f"{metric.replace('_', ' ')} ({PROTOCOLS.get(task, task.replace('_', ' '))})"
 
 
+def arm_title(arm: str) -> str:
+    """Return the arm's name with what it is, where that is known."""
+    return f"{arm} ({ARMS[arm]})" if arm in ARMS else arm
+
+
 def interval_text(comparison: Comparison) -> str:
     """Return ``+4.9 points [+0.9, +8.9]``, or what stands in its place."""
     found = comparison.difference
@@ -148,8 +165,8 @@ def _facts(headline: Comparison) -> str:
     width = f"{100 * question.confidence:g} % interval"
     text = (
         f"Over {pairs}, {metric_title(question.task, question.metric)}{better} was "
-        f"{scale.value(before)} with {question.baseline} and {scale.value(after)} with "
-        f"{question.treated}"
+        f"{scale.value(before)} with {arm_title(question.baseline)} and {scale.value(after)} "
+        f"with {arm_title(question.treated)}"
     )
     if found is None or found.low is None or found.high is None:
         return f"{text}."
@@ -211,7 +228,8 @@ def _sham(decision: Decision, _: EvidenceConfig) -> str:
     if other is None:
         return ""
     return (
-        f"The sham arm {other.question.baseline}, which does the same work without the idea, "
+        f"The sham arm {arm_title(other.question.baseline)}, which does the same work without the "
+        "idea, "
         f"cannot be told from it ({other.question.treated} minus sham: {interval_text(other)}), so "
         "the gain cannot be credited to the idea."
     )
