@@ -52,8 +52,8 @@ class Architecture:
 
     @property
     def width(self) -> int:
-        """Width of the net where it has one, for the choice of precision; else 0."""
-        return int(self.options.get("width", 0))
+        """Channels of a convnet, for the choice of precision; 0 for other nets."""
+        return int(self.options.get("width", 0)) if self.name.startswith("convnet") else 0
 
 
 def build_fresh(architecture: Architecture, *, seed: int) -> nn.Module:

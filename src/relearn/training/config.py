@@ -7,7 +7,6 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from relearn.models.config import ModelConfig
-from relearn.provenance import digest
 from relearn.strict import Strict
 
 
@@ -86,12 +85,3 @@ class PretrainConfig(Strict):
     model: ModelConfig
     train: TrainConfig
     average_decay: float = Field(ge=0, lt=1)
-
-    def digest(self, *, stream: str, seed: int) -> str:
-        """Return the digest of what decides the base checkpoint.
-
-        Args:
-            stream: ``DataConfig.stream_digest()``.
-            seed: First seed of the run.
-        """
-        return digest({"pretrain": self.model_dump(), "stream": stream, "seed": seed})

@@ -61,7 +61,7 @@ class Device:
         Args:
             images: Shape (batch, channels, height, width).
         """
-        return images.contiguous(memory_format=self._layout) if images.ndim == 4 else images
+        return images.to(memory_format=self._layout)
 
     def describe(self) -> str:
         """Return one line: device, precision, layout, and why."""
@@ -124,7 +124,7 @@ def _precision(name: str, width: int) -> tuple[str, str]:
     if not cpu_multiplies_bf16():
         return "fp32", "auto: this CPU has no bf16 instructions"
     if width < BF16_FROM_WIDTH:
-        return "fp32", f"auto: bf16 pays from width {BF16_FROM_WIDTH} on"
+        return "fp32", f"auto: bf16 is known to pay for convnets of width {BF16_FROM_WIDTH} on"
     return "bf16", f"auto: width {width} is {BF16_FROM_WIDTH} or more"
 
 

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from relearn.errors import ParameterError
+from relearn.training.averaging import WeightAverage
+from relearn.training.optimizers import make_optimizer, make_schedule
+
+
+def optimizer_for(net, name="adam", rate=0.01, decay=0.0, momentum=0.9):
+    return make_optimizer(
+        net.parameters(), name=name, learning_rate=rate, weight_decay=decay, momentum=momentum
+    )
+
+
+def train(net, optimizer):
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        optimizer.zero_grad()
+        net(torch.randn(8, 6, generator=draw)).square().sum().backward()
+        optimizer.step()
+    return net.weight.detach()
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("adam", lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1)),
+        ("adamw", lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1)),
+        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.1, momentum=0.9)),
+    ],
+)
+def test_the_fused_step_is_the_plain_step(name, plain):
+    ours, theirs = nn.Linear(6, 3), nn.Linear(6, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = optimizer_for(ours, name, decay=0.1)
+    assert optimizer.defaults["fused"]
+    torch.testing.assert_close(train(ours, optimizer), train(theirs, plain(theirs.parameters())))
+
+
+def test_an_unknown_optimizer_or_schedule_suggests_the_near_miss():
+    with pytest.raises(ParameterError, match="did you mean adamw"):
+        optimizer_for(nn.Linear(2, 2), "adamww")
+    with pytest.raises(ParameterError, match="did you mean cosine"):
+        make_schedule(optimizer_for(nn.Linear(2, 2)), name="cosin", epochs=1, steps_per_epoch=1)
+
+
+def rates(name, *, epochs, steps, warmup):
+    optimizer = optimizer_for(nn.Linear(2, 2), "sgd", rate=1.0)
+    schedule = make_schedule(
+        optimizer, name=name, epochs=epochs, steps_per_epoch=steps, warmup_epochs=warmup
+    )
+    found = []
+    for _ in range(epochs * steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_warm_up_rises_linearly_to_the_highest_rate():
+    assert rates("constant", epochs=2, steps=4, warmup=1.0) == pytest.approx(
+        [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
+    )
+
+
+def test_cosine_falls_from_the_highest_rate_to_almost_nothing():
+    found = rates("cosine", epochs=10, steps=10, warmup=0.0)
+    assert found == pytest.approx([(1 + math.cos(math.pi * t / 100)) / 2 for t in range(100)])
+
+
+def test_step_divides_by_ten_at_half_and_three_quarters():
+    assert rates("step", epochs=4, steps=2, warmup=0.0) == pytest.approx(
+        [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
+
+
+def test_a_warm_up_longer_than_the_training_is_refused(train_config):
+    with pytest.raises(ValueError, match="warmup_epochs: got 4, expected at most epochs=3"):
+        train_config(warmup_epochs=4.0)
+
+
+def test_the_average_follows_the_closed_form():
+    net = nn.Linear(3, 2)
+    average = WeightAverage(net, decay=0.9)
+    expected = net.weight.detach().double()
+    for step in range(40):
+        with torch.no_grad():
+            net.weight.normal_()
+        average.update(net)
+        d = min(0.9, (1 + step) / (10 + step))
+        expected = d * expected + (1 - d) * net.weight.detach().double()
+    torch.testing.assert_close(average.average["weight"].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_running_statistics_are_averaged_and_counters_copied():
+    net = nn.BatchNorm1d(2)
+    average = WeightAverage(net, decay=0.5)
+    before = net.running_mean.clone()
+    net(torch.randn(8, 2) + 5)
+    average.update(net)
+    torch.testing.assert_close(
+        average.average["running_mean"], 0.1 * before + 0.9 * net.running_mean
+    )
+    assert int(average.average["num_batches_tracked"]) == 1
+
+
+def test_swapping_the_average_in_gives_the_own_weights_back():
+    net = nn.Linear(3, 2)
+    average = WeightAverage(net, decay=0.9)
+    nn.init.ones_(net.weight)
+    with average.swapped_in(net):
+        assert torch.equal(net.weight, average.average["weight"])
+        assert not torch.equal(net.weight, torch.ones(2, 3))
+    assert torch.equal(net.weight, torch.ones(2, 3))
