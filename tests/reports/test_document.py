@@ -146,7 +146,10 @@ def test_the_table_is_printed_again_from_the_file(tmp_path, capsys):
     path = tmp_path / "decision.json"
     path.write_text(json.dumps(document()), encoding="utf-8")
     assert main([str(path)]) == 0
-    assert "adopt" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "adopt" in printed
+    assert str(tmp_path / "report.html") in printed
+    assert "make ui" in printed
     assert main([str(tmp_path / "none.json")]) == 1
     assert "kedro run --pipeline compare" in capsys.readouterr().err
 

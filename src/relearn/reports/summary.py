@@ -206,6 +206,18 @@ def closing_words(decision: Mapping[str, Any]) -> str:
     return "\n".join(f"{method}: {entry['words']}" for method, entry in run.items())
 
 
+def closing_message(decision: Mapping[str, Any], *, report: Path | None = None) -> str:
+    """Return what a run ends with: table, words, where the report lies, what to type next.
+
+    Args:
+        decision: As from ``decision_document``.
+        report: Path of ``report.html``; None leaves the line out.
+    """
+    where = [f"Report:  {report}"] if report else []
+    after = ["Next:    make ui (runs and live curves), make viz (the road of the data)"]
+    return "\n".join([short_table(decision), "", closing_words(decision), "", *where, *after])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table of a ``decision.json``; return the exit code.
 
@@ -219,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{path}: not there; run `kedro run --pipeline compare` first\n")
         return 1
     decision = json.loads(path.read_text(encoding="utf-8"))
-    sys.stdout.write(f"{short_table(decision)}\n\n{closing_words(decision)}\n")
+    sys.stdout.write(closing_message(decision, report=path.with_name("report.html")) + "\n")
     return 0
 
 

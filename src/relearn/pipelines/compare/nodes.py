@@ -44,7 +44,7 @@ def compare_records(
     import pandas as pd
 
     from relearn.reports.origin import origin_of_run
-    from relearn.reports.summary import closing_words, decision_document, short_table
+    from relearn.reports.summary import decision_document
 
     _require_records(tables)
     found = {m: _judge_method(m, c, compare, tables) for m, c in {"zap": zap}.items()}
@@ -53,7 +53,6 @@ def compare_records(
         title=compare.title,
         provenance={**origin_of_run(), **_digests(tables)},
     )
-    logger.info("\n\n%s\n\n%s\n", short_table(decision), closing_words(decision))
     rows = [row for table, _ in found.values() for row in table]
     return pd.DataFrame(rows), decision
 
@@ -105,6 +104,7 @@ def write_report(
             ``_ledger_check``, ``_recommendation``, ``_diagnostics``.
     """
     from relearn.reports.document import Picture, report_content, write_html, write_markdown
+    from relearn.reports.summary import closing_message
 
     run = {m: e for m, e in decision["methods"].items() if e["verdict"] != "not run"}
     parts = {method: _part_of(method, entry, left) for method, entry in run.items()}
@@ -115,6 +115,7 @@ def write_report(
     content = report_content(
         decision, parts=parts, data_card=data_card, japanese=compare.japanese_summary
     )
+    logger.info("decision\n\n%s\n", closing_message(decision))
     return {
         "html": write_html(content, pictures),
         "markdown": write_markdown(content),
