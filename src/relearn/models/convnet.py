@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from relearn.errors import ParameterError
+from relearn.models.pooling import HalvingPool
 
 
 class ConvNet(nn.Module):
@@ -88,23 +89,6 @@ def convnet4(*, in_channels: int, image_size: int, classes: int, width: int) -> 
         padding=1,
         pools=(True,) * 4,
     )
-
-
-class HalvingPool(nn.Module):
-    """Max-pool of 2x2 with stride 2; a last odd row or column is left out, as in ``MaxPool2d``.
-
-    Without gradients it takes the maximum of strided views: the same values, and a forward pass of
-    the whole net 2 to 3 times as fast on a CPU, where the built-in pool also writes indices.
-    """
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of half the side, shape (batch, channels, height // 2, width // 2)."""
-        if torch.is_grad_enabled() or maps.device.type != "cpu":
-            pooled: Tensor = nn.functional.max_pool2d(maps, 2)
-            return pooled
-        height, width = maps.shape[-2] // 2 * 2, maps.shape[-1] // 2 * 2
-        rows = torch.maximum(maps[..., 0:height:2, :], maps[..., 1:height:2, :])
-        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
 
 
 def _block(in_channels: int, width: int, padding: int, pool: bool) -> nn.Sequential:

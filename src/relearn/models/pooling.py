@@ -40,7 +40,7 @@ class _Halving(torch.autograd.Function):
     """The pool with its gradient, over the last two dimensions, whatever lies before them."""
 
     @staticmethod
-    def forward(maps: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pooled maps and where in each map the largest numbers lie."""
         pooled = _largest(maps)
         return pooled, _indices(maps, pooled)
@@ -53,7 +53,7 @@ class _Halving(torch.autograd.Function):
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
         """Return the gradient put where the largest numbers were, zero elsewhere."""
         (indices,) = ctx.saved_tensors
         like = gradient.new_empty((*gradient.shape[:-2], *ctx.side))  # read for its shape alone
