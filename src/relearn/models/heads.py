@@ -244,15 +244,15 @@ def _list(candidates: dict[str, nn.Module]) -> str:
 
 def _of_size(old: HeadModule, classes: int) -> HeadModule:
     """Return a layer like ``old`` with another number of logits, its weights yet to be written."""
-    place: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
-    place["bias"] = old.bias is not None
-    # a plain constructor would draw from the global random numbers
-    make = nn.utils.skip_init
+    # made without storage first, because a plain constructor draws from the global random numbers
+    kind: dict[str, Any] = {"device": "meta", "dtype": old.weight.dtype}
+    kind["bias"] = old.bias is not None
+    fresh: HeadModule
     if isinstance(old, nn.Conv2d):
-        convolution: nn.Conv2d = make(nn.Conv2d, old.in_channels, classes, 1, **place)
-        return convolution
-    linear: nn.Linear = make(nn.Linear, old.in_features, classes, **place)
-    return linear
+        fresh = nn.Conv2d(old.in_channels, classes, 1, **kind)
+    else:
+        fresh = nn.Linear(old.in_features, classes, **kind)
+    return fresh.to_empty(device=old.weight.device)
 
 
 def _put(model: nn.Module, name: str, module: HeadModule) -> Head:

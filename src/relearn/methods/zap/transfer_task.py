@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -146,18 +146,19 @@ def with_transfer_head(
     return net
 
 
-def _empty_like(old: nn.Module, width: int) -> torch.nn.Linear | torch.nn.Conv2d:
+def _empty_like(old: nn.Module, width: int) -> Any:
     """Return a last layer of the same kind, with a bias, whose weights are yet to be written.
 
-    ``skip_init`` leaves the global random numbers alone, which a plain constructor draws from.
+    Made without storage first, because a plain constructor draws from the global random numbers.
     """
-    weight: Tensor = old.weight  # type: ignore[assignment]
-    place = {"device": weight.device, "dtype": weight.dtype}
-    skip_init = torch.nn.utils.skip_init
-    inputs = int(weight.shape[1])
+    weight = old.get_parameter("weight")
+    inputs, kind = int(weight.shape[1]), {"device": "meta", "dtype": weight.dtype}
+    fresh: nn.Module
     if isinstance(old, torch.nn.Conv2d):
-        return skip_init(torch.nn.Conv2d, inputs, width, 1, **place)  # type: ignore[no-any-return]
-    return skip_init(torch.nn.Linear, inputs, width, **place)  # type: ignore[no-any-return]
+        fresh = torch.nn.Conv2d(inputs, width, 1, **kind)  # type: ignore[arg-type]
+    else:
+        fresh = torch.nn.Linear(inputs, width, **kind)  # type: ignore[arg-type]
+    return fresh.to_empty(device=weight.device)
 
 
 def solve_ridge(
