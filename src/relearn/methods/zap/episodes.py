@@ -80,8 +80,9 @@ class _EpisodeRun:
         self._note_order(drawn)
         self._reset_if_due(number, drawn)
         rows = drawn.remember if config.remember_only else drawn.batch
-        x, y = session.batch(drawn.sequence)
-        batch_x, batch_y = session.batch(rows)
+        noise = generator_of(session.seed, f"episode.{number}.augment")
+        x, y = session.batch(drawn.sequence, noise)
+        batch_x, batch_y = session.batch(rows, noise)
         self.optimizer.zero_grad(set_to_none=True)
         with session.watch("train"), session.device.autocast():
             if isinstance(config, MetaConfig):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from relearn.data import augment
 from relearn.data.batches import to_float
 from relearn.errors import DataError
 from relearn.evaluation.classification import accuracy_of, predict
@@ -18,7 +19,7 @@ from relearn.models.checkpoint import build, build_fresh
 from relearn.models.heads import find_head
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
 
     from relearn.data.images import Stream
@@ -90,9 +91,17 @@ class Session:
             model.set_submodule(name, fresh.get_submodule(name))
         return model
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normalised images and labels of the given rows, without augmentation."""
+    def batch(self, rows: Tensor, noise: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return normalised images and labels of the given rows.
+
+        Args:
+            rows: int64, shape (batch,).
+            noise: Source of the random shifts of ``train.shift_pixels``; None shifts nothing.
+        """
         images, labels = self.pixels.images[rows], self.pixels.labels[rows]
+        if noise is not None and self.train.shift_pixels:
+            offsets = augment.draw_offsets(len(rows), self.train.shift_pixels, noise)
+            images = augment.shift(images, offsets)
         place = self.device.name
         x = to_float(images.to(place), self.architecture.mean, self.architecture.std)
         return x, labels.to(place)

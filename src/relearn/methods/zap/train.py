@@ -136,7 +136,7 @@ def with_settings(config: ZapConfig, *, rate_factor: float, shift_pixels: int) -
     Args:
         config: Knobs.
         rate_factor: Factor on the rate of i.i.d. training and on the outer rate of episodes.
-        shift_pixels: Random shift of i.i.d. batches, in pixels.
+        shift_pixels: Random shift of the images of batches and episodes, in pixels.
     """
     train = config.train.model_copy(
         update={
