@@ -1,4 +1,8 @@
-"""Nodes of the ``zap`` pipeline: thin, each a call or two into method, units and reports."""
+"""Nodes of the ``zap`` pipeline: thin, each a call or two into method, units and reports.
+
+Kedro evaluates the annotations of nodes while it starts, so names that would import torch or pandas
+stand for ``Any`` at run time and for themselves when types are checked.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,13 @@ from relearn.parameters import SeedsConfig, StorageConfig
 from relearn.training.config import ExecutionConfig, PretrainConfig
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
     from relearn.data.images import Stream
     from relearn.models.checkpoint import Checkpoint
+else:
+    DataFrame = Figure = Stream = Checkpoint = Any
 
 TUNING_SEEDS, FRESH_SEEDS = 10_000, 20_000  # offsets: seeds that choose, and that confirm
 
@@ -28,7 +34,7 @@ def choose_settings(
     seeds: SeedsConfig,
     execution: ExecutionConfig,
     storage: StorageConfig,
-) -> pd.DataFrame:
+) -> DataFrame:
     """Return every candidate setting tried, and which one each arm takes.
 
     Args:
@@ -55,12 +61,12 @@ def train_arms(
     *,
     base: Checkpoint,
     stream: Stream,
-    selection: pd.DataFrame,
+    selection: DataFrame,
     zap: ZapConfig,
     seeds: SeedsConfig,
     execution: ExecutionConfig,
     storage: StorageConfig,
-) -> pd.DataFrame:
+) -> DataFrame:
     """Train and judge every arm with every seed; return the index of the units.
 
     Args:
@@ -87,13 +93,13 @@ def confirm_winner(
     *,
     base: Checkpoint,
     stream: Stream,
-    selection: pd.DataFrame,
-    units: pd.DataFrame,
+    selection: DataFrame,
+    units: DataFrame,
     zap: ZapConfig,
     seeds: SeedsConfig,
     execution: ExecutionConfig,
     storage: StorageConfig,
-) -> pd.DataFrame:
+) -> DataFrame:
     """Train baseline and winner of a study on fresh seeds; no rows for ``compare: arms``.
 
     Args:
@@ -123,8 +129,8 @@ def confirm_winner(
 
 
 def collect_results(
-    units: pd.DataFrame, confirmed_units: pd.DataFrame, zap: ZapConfig
-) -> tuple[pd.DataFrame, ...]:
+    units: DataFrame, confirmed_units: DataFrame, zap: ZapConfig
+) -> tuple[DataFrame, ...]:
     """Return records, costs, ledger and predictions to be compared, and a study's exploration.
 
     Args:
@@ -132,14 +138,14 @@ def collect_results(
         confirmed_units: Index of a study's confirmation; then only this is compared.
         zap: Its digest ties the tables to the parameters.
     """
-    import pandas as pd
+    from pandas import DataFrame
 
     from relearn.arm_store import tables_of
     from relearn.provenance import Provenance, digest
 
     compared = units if zap.compare == "arms" else confirmed_units
     tables = tables_of([Path(p) for p in compared["path"]])
-    exploration = pd.DataFrame(columns=tables["records"].columns)
+    exploration = DataFrame(columns=tables["records"].columns)
     if zap.compare != "arms":
         exploration = tables_of([Path(p) for p in units["path"]])["records"]
     made = Provenance("zap.records", "zap", config=digest(zap)).to_json()
@@ -149,7 +155,7 @@ def collect_results(
     return (*(tables[name] for name in names), exploration)
 
 
-def check_ledger(units: pd.DataFrame, confirmed_units: pd.DataFrame) -> dict[str, Any]:
+def check_ledger(units: DataFrame, confirmed_units: DataFrame) -> dict[str, Any]:
     """Verify every intervention again from what its ledger row says.
 
     Args:
@@ -161,10 +167,15 @@ def check_ledger(units: pd.DataFrame, confirmed_units: pd.DataFrame) -> dict[str
     """
     from relearn.pipelines.zap.study import verify_units
 
-    return verify_units([*units.to_dict("records"), *confirmed_units.to_dict("records")])
+    both = [
+        (str(row.arm), int(row.seed), Path(str(row.path)))
+        for table in (units, confirmed_units)
+        for row in table.itertuples()
+    ]
+    return verify_units(both)
 
 
-def diagnose(records: pd.DataFrame, selection: pd.DataFrame, zap: ZapConfig) -> dict[str, Any]:
+def diagnose(records: DataFrame, selection: DataFrame, zap: ZapConfig) -> dict[str, Any]:
     """Say what a reader must know before believing the table: borders, unrecovered heads.
 
     Args:
@@ -178,7 +189,7 @@ def diagnose(records: pd.DataFrame, selection: pd.DataFrame, zap: ZapConfig) -> 
 
 
 def recommend(
-    records: pd.DataFrame, costs: pd.DataFrame, exploration: pd.DataFrame, zap: ZapConfig
+    records: DataFrame, costs: DataFrame, exploration: DataFrame, zap: ZapConfig
 ) -> dict[str, Any]:
     """Recommend one variant of a study, or none, from the confirmation on fresh seeds.
 
@@ -194,7 +205,7 @@ def recommend(
 
 
 def draw_figures(
-    records: pd.DataFrame, interventions: pd.DataFrame, exploration: pd.DataFrame, zap: ZapConfig
+    records: DataFrame, interventions: DataFrame, exploration: DataFrame, zap: ZapConfig
 ) -> tuple[Figure, ...]:
     """Draw pre-training, adaptation, retention, the shock of resets, and the table of heads.
 

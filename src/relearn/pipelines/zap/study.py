@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,11 @@ def require_present(base: Checkpoint, stream: Stream, pretrain: PretrainConfig) 
     made.require(config=digest(pretrain), inputs={"stream": stream.digest})
 
 
-def verify_units(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def verify_units(units: Sequence[tuple[str, int, Path]]) -> dict[str, Any]:
     """Verify the ledgers of all units, and that arms of one seed and scheme saw one order.
 
     Args:
-        units: Rows of the index: arm, seed, path.
+        units: Arm, seed and folder of each unit.
     """
     from relearn.arm_store import CHECKPOINT, interventions_of, load_rows
     from relearn.methods.zap.ledger import verify
@@ -51,13 +51,13 @@ def verify_units(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     failed: list[str] = []
     orders: dict[tuple[int, str], set[str]] = {}
     count = 0
-    for unit in units:
-        rows = load_rows(Path(unit["path"]))
-        scheme = str(unit["arm"]).split("_", maxsplit=1)[0]
-        orders.setdefault((int(unit["seed"]), scheme), set()).add(rows["order_digest"])
+    for arm, seed, folder in units:
+        rows = load_rows(folder)
+        scheme = arm.split("_", maxsplit=1)[0]
+        orders.setdefault((seed, scheme), set()).add(rows["order_digest"])
         entries = interventions_of(rows)
         count += len(entries)
-        architecture = load_checkpoint(Path(unit["path"]) / CHECKPOINT).architecture
+        architecture = load_checkpoint(folder / CHECKPOINT).architecture
         failed += [
             f"{entry.arm} seed {entry.seed}: {entry.kind} at step {entry.step}"
             for entry in entries

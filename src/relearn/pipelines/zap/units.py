@@ -12,6 +12,7 @@ from relearn.training.config import ExecutionConfig
 
 if TYPE_CHECKING:
     from relearn.data.images import Stream
+    from relearn.evaluation.records import Log
     from relearn.execution import Unit
     from relearn.models.checkpoint import Checkpoint
     from relearn.tracking import RunHandle
@@ -91,7 +92,7 @@ def run_unit(job: Job, folder: Path) -> None:
         run.artifact(_train(job, folder, run.log), "checkpoints")
 
 
-def _train(job: Job, folder: Path, log: object) -> Path:
+def _train(job: Job, folder: Path, log: Log) -> Path:
     from relearn.arm_store import save_arm
     from relearn.methods.zap.arms import arm_named
     from relearn.methods.zap.train import train_baseline, train_treated
@@ -112,7 +113,7 @@ def _train(job: Job, folder: Path, log: object) -> Path:
     return save_arm(result, folder)
 
 
-def _score(job: Job, folder: Path, log: object) -> None:
+def _score(job: Job, folder: Path, log: Log) -> None:
     from relearn.atomic import write_text
     from relearn.methods.zap.train import score_settings
     from relearn.training.device import open_device
