@@ -44,7 +44,7 @@ class Place:
 
 
 def read_image_folder(
-    path: Path, *, shape: ImageShape, limits: ReadLimits
+    path: Path, *, shape: ImageShape, limits: ReadLimits, least_classes: int = 2
 ) -> tuple[LabelledImages, Manifest]:
     """Return the images of a folder or zip archive, and what was read.
 
@@ -52,19 +52,20 @@ def read_image_folder(
         path: Folder or archive.
         shape: Wanted size, channels and fit.
         limits: What is refused.
+        least_classes: Fewer class folders than this are refused; 1 where classes are added.
 
     Raises:
         DataError: The folder or archive cannot be used; the message says why.
     """
     with open_files(path, limits) as files:
         places, homeless = find_classes(files.names)
-        _require_classes(files, {place.label for place in places})
+        _require_classes(files, {place.label for place in places}, least_classes)
         chosen = ImageFiles(files.origin, [p.name for p in places], files.read, files.ignored)
         decoded = decode_files(chosen, shape, limits)
     refused = _refused(places, decoded)
     _require_readable(files.origin, refused, len(places), limits.refused_share)
     kept = [i for i, one in enumerate(decoded) if one.pixels is not None]
-    _require_classes(files, {places[i].label for i in kept})
+    _require_classes(files, {places[i].label for i in kept}, least_classes)
     images = stack([one.pixels for one in decoded if one.pixels is not None], files.origin)
     ignored = {**files.ignored, **({"without_class_folder": homeless} if homeless else {})}
     manifest = Manifest(
@@ -182,10 +183,10 @@ def _require_readable(origin: str, refused: list[Refused], total: int, allowed: 
         )
 
 
-def _require_classes(files: ImageFiles, classes: set[str]) -> None:
-    if len(classes) < 2:
+def _require_classes(files: ImageFiles, classes: set[str], least: int) -> None:
+    if len(classes) < least:
         have = f"one class ({classes.copy().pop()})" if classes else "no class folder"
         raise DataError(
-            f"data.source_path: {files.origin} has {have}; expected 2 or more, as "
+            f"data.source_path: {files.origin} has {have}; expected {least} or more, as "
             "<class>/<image> or <split>/<class>/<image>"
         )
