@@ -33,6 +33,7 @@ __all__ = [
     "build",
     "build_fresh",
     "capture",
+    "is_checkpoint",
     "load_checkpoint",
     "save_checkpoint",
 ]
@@ -155,6 +156,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "restore the file or make it again"
         )
     return checkpoint
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file is a checkpoint of ours, without reading its weights.
+
+    Args:
+        path: Any file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            head = json.loads((file.metadata() or {}).get("head", "{}"))
+    except (SafetensorError, ValueError, OSError):
+        return False
+    return isinstance(head, dict) and head.get("format") == FORMAT
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -48,6 +48,18 @@ def build_timm(architecture: Architecture, *, pretrained: bool) -> nn.Module:
     return net
 
 
+def timm_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and deviation that timm's weights expect, for each channel.
+
+    Args:
+        name: ``timm:<name>``.
+    """
+    import timm
+
+    told = timm.get_pretrained_cfg(name.removeprefix(TIMM))
+    return (tuple(told.mean), tuple(told.std)) if told is not None else None
+
+
 def _fault(name: str, image_size: int, error: Exception, *, pretrained: bool) -> Exception:
     """Return the one-line fault for what timm raised; offline shows as many kinds of error."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from relearn.errors import CheckpointError, one_of
 from relearn.models.architectures import Architecture, build_fresh
+from relearn.models.checkpoint import is_checkpoint, load_checkpoint
 from relearn.models.heads import find_head
 
 if TYPE_CHECKING:
@@ -59,6 +60,29 @@ def start_net(
     net = build_fresh(architecture, seed=seed)
     load_weights(net, path, head=head)
     return net
+
+
+def own_normalisation(
+    architecture: Architecture, *, weights: str, path: Path | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and deviation that given weights were trained with, None if not known.
+
+    timm's weights know them, and so do our own checkpoints; other files do not.
+
+    Args:
+        architecture: The net.
+        weights: ``none``, ``timm`` or ``file``.
+        path: The file for ``weights: file``.
+    """
+    found: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    if weights == "timm":
+        from relearn.models.timm_nets import timm_normalisation
+
+        found = timm_normalisation(architecture.name)
+    elif weights == "file" and path is not None and is_checkpoint(path):
+        told = load_checkpoint(path).architecture
+        found = (told.mean, told.std)
+    return found if found and len(found[0]) == architecture.in_channels else None
 
 
 def load_weights(model: nn.Module, path: Path, *, head: str = "") -> bool:
