@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def draw_rows(before: Tensor, *, initialisation: str, std: float, generator: Generator) -> Tensor:
+def draw_rows(
+    before: Tensor,
+    *,
+    initialisation: str,
+    std: float,
+    generator: Generator,
+    row_norms: Tensor | None = None,
+) -> Tensor:
     """Return new values for rows of the last layer, shape as ``before``.
 
     With K rows and D features: ``joint_fan_in`` N(0, 2/(K D)); ``kaiming_normal`` N(0, 2/D);
@@ -37,6 +44,8 @@ def draw_rows(before: Tensor, *, initialisation: str, std: float, generator: Gen
         initialisation: One of the names above.
         std: Standard deviation for ``normal``.
         generator: Seeded source on the CPU, so that a ledger row can be redrawn on any machine.
+        row_norms: Norms for ``match_row_norm``, float32, shape (K,); None takes those of
+            ``before``.
 
     Raises:
         ParameterError: ``initialisation`` is unknown.
@@ -55,8 +64,10 @@ def draw_rows(before: Tensor, *, initialisation: str, std: float, generator: Gen
         return fresh.to(before)
     normal: Tensor = torch.randn(rows, features, generator=generator)
     if initialisation == "match_row_norm":
-        norms = before.float().cpu().norm(dim=1) / normal.norm(dim=1)
-        fresh = normal * norms.unsqueeze(1)
+        wanted = norms_of(before) if row_norms is None else row_norms
+        # in float64, so that the rounding of a sum cannot change the float32 result
+        scale = wanted.double() / normal.double().norm(dim=1)
+        fresh = normal.double() * scale.unsqueeze(1)
         return fresh.to(before)
     scales = {
         "joint_fan_in": math.sqrt(2 / (rows * features)),
@@ -67,6 +78,16 @@ def draw_rows(before: Tensor, *, initialisation: str, std: float, generator: Gen
         raise ParameterError(f"zap.reset.initialisation: {initialisation!r} is not known")
     fresh = normal * scales[initialisation]
     return fresh.to(before)
+
+
+def norms_of(rows: Tensor) -> Tensor:
+    """Return the Euclidean norm of each row on the CPU, float32, shape (K,).
+
+    Args:
+        rows: Float, shape (K, D).
+    """
+    norms: Tensor = rows.detach().cpu().double().norm(dim=1).float()
+    return norms
 
 
 @torch.no_grad()
@@ -153,7 +174,7 @@ def zap(
         "rows": "all" if len(rows) == head.weight.shape[0] else rows.tolist(),
     }
     if initialisation == "match_row_norm":
-        details["row_norms"] = before.norm(dim=1).tolist()
+        details["row_norms"] = norms_of(before).tolist()
     return Intervention(
         kind="reset_last_layer",
         rows=len(rows),
@@ -173,30 +194,26 @@ def redraw(entry: Intervention) -> Tensor:
         entry: A row of the ledger.
     """
     details = entry.details
-    before = torch.ones(entry.rows, int(details["features"]))
-    if details["initialisation"] == "match_row_norm":
-        norms = torch.tensor(details["row_norms"]).unsqueeze(1)
-        before = norms * before / math.sqrt(before.shape[1])
+    norms = details.get("row_norms")
     return draw_rows(
-        before,
+        torch.empty(entry.rows, int(details["features"])),
         initialisation=details["initialisation"],
         std=float(details["std"]),
         generator=generator_of(entry.draw_seed, "values"),
+        row_norms=None if norms is None else torch.tensor(norms),
     )
 
 
 def verify_reset(entry: Intervention) -> bool:
     """Return whether the values drawn again from the row's seed have the recorded digest.
 
-    ``match_row_norm`` is checked by row norms (rounding of a norm forbids equal bits).
-
     Args:
         entry: A row of the ledger of kind ``reset_last_layer``.
     """
-    fresh = redraw(entry)
-    if entry.details["initialisation"] == "match_row_norm":
-        return math.isclose(float(fresh.norm()), entry.after_norm, rel_tol=1e-5)
-    return digest_tensors({"rows": fresh}) == entry.after_digest
+    norms = entry.details.get("row_norms")
+    if norms is not None and len(norms) != entry.rows:
+        return False
+    return digest_tensors({"rows": redraw(entry)}) == entry.after_digest
 
 
 __all__ = [
