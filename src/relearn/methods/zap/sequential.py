@@ -1,9 +1,10 @@
 """E1: unseen classes one after the other, one sample at a time, one pass, no replay.
 
-A step on one image is bound by call overhead, not by arithmetic. So all settings that compete
-(first weights of the head, learning rates) are learnt side by side: their weights are stacked and
-one ``torch.func.vmap`` over the gradient does the step of all of them. Each setting's numbers are
-those of a run of its own (tested).
+A step on one image is bound by call overhead, not by arithmetic. On a GPU all settings that compete
+(first weights of the head, learning rates) are therefore learnt side by side: their weights are
+stacked and one ``torch.func.vmap`` over the gradient does the step of all of them. On a CPU calls
+are cheap, and one setting after the other is quicker (``benchmarks/bench_zap.py``). Both roads give
+the same numbers up to rounding (tested).
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.func import functional_call, grad, vmap
+from torch.optim.adam import adam
 
 from relearn.evaluation.classification import class_accuracy
-from relearn.methods.zap.transfer_task import TransferHead, TransferTask, with_transfer_head
+from relearn.methods.zap.transfer_task import (
+    TransferHead,
+    TransferTask,
+    logits_of,
+    with_transfer_head,
+)
 from relearn.models.heads import find_head
 
 if TYPE_CHECKING:
@@ -67,32 +74,90 @@ def sequential_transfer(
     Args:
         model: The pre-trained net; judged and trained in evaluation mode.
         task: Unseen classes, support samples sorted by class in the order of learning.
-        settings: Heads and rates that are learnt side by side.
+        settings: Heads and rates that compete.
         seed: Seed of the kaiming head.
         evaluate_every: Classes between evaluations; 0 evaluates at the end only.
     """
-    learner = _Stack(model, task, settings, seed=seed)
-    if settings[0].head.alone:
-        learner.train_only(find_head(model, settings[0].head.name).name)
-    results: list[list[Tensor]] = [[] for _ in settings]
+    if task.support.device.type == "cpu":
+        one_each = [_Single(model, task, setting, seed=seed) for setting in settings]
+        return [r for learner in one_each for r in _learn(learner, task, every=evaluate_every)]
+    return _learn(_Stack(model, task, settings, seed=seed), task, every=evaluate_every)
+
+
+class _Learner(Protocol):
+    """One setting, or several that step together."""
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        """Take one Adam step on one sample (Kingma and Ba, algorithm 1)."""
+        ...
+
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Return the logits of every setting, each of shape (n, outputs)."""
+        ...
+
+
+def _learn(learner: _Learner, task: TransferTask, *, every: int) -> list[SequentialResult]:
+    """Learn class by class, evaluate now and then, and return one result a setting."""
+    matrices: list[list[Tensor]] = []
     learnt: list[int] = []
     last = task.classes - 1
     for number in range(task.classes):
         for row in torch.nonzero(task.support_labels == number).flatten():
             learner.step(task.support[row : row + 1], task.support_labels[row : row + 1])
-        wanted = evaluate_every and (number == 0 or (number + 1) % evaluate_every == 0)
+        wanted = every and (number == 0 or (number + 1) % every == 0)
         if wanted or number == last:
             learnt.append(number + 1)
-            for found, logits in zip(results, learner.logits(task.query), strict=True):
-                found.append(class_accuracy(logits, task.query_labels, task.classes))
-    support = [
-        float(class_accuracy(logits, task.support_labels, task.classes).mean())
-        for logits in learner.logits(task.support)
+            judged = learner.logits(task.query)
+            matrices.append([class_accuracy(x, task.query_labels, task.classes) for x in judged])
+    seen = [
+        float(class_accuracy(x, task.support_labels, task.classes).mean())
+        for x in learner.logits(task.support)
     ]
     return [
-        SequentialResult(tuple(learnt), torch.stack(found), seen)
-        for found, seen in zip(results, support, strict=True)
+        SequentialResult(tuple(learnt), torch.stack(rows), share)
+        for rows, share in zip(zip(*matrices, strict=True), seen, strict=True)
     ]
+
+
+class _Single:
+    """A copy of the net that learns with one setting."""
+
+    def __init__(
+        self, model: nn.Module, task: TransferTask, setting: Setting, *, seed: int
+    ) -> None:
+        self.net, self.rate = with_transfer_head(model, task, setting.head, seed=seed), setting.rate
+        if setting.head.alone:
+            self.net.requires_grad_(False)
+            find_head(self.net, setting.head.name).module.requires_grad_(True)
+        self.trained: list[Tensor] = [p for p in self.net.parameters() if p.requires_grad]
+        self.first = [torch.zeros_like(p) for p in self.trained]
+        self.second = [torch.zeros_like(p) for p in self.trained]
+        self.steps = [torch.zeros((), device=p.device) for p in self.trained]
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        loss = torch.nn.functional.cross_entropy(self.net(x), y)
+        # the functional form: the optimizer object's bookkeeping is a third of a small net's step
+        gradients = torch.autograd.grad(loss, self.trained, materialize_grads=True)
+        with torch.no_grad():
+            adam(
+                self.trained,
+                list(gradients),
+                self.first,
+                self.second,
+                [],
+                self.steps,
+                fused=True,
+                amsgrad=False,
+                beta1=_BETA1,
+                beta2=_BETA2,
+                lr=self.rate,
+                weight_decay=0.0,
+                eps=_EPSILON,
+                maximize=False,
+            )
+
+    def logits(self, images: Tensor) -> list[Tensor]:
+        return [logits_of(self.net, images)]
 
 
 class _Stack:
@@ -120,6 +185,8 @@ class _Stack:
         self.mask: Tensor | None = None
         self.steps = 0
         self._gradient = vmap(grad(self._loss), in_dims=(0, None, None), randomness="error")
+        if settings[0].head.alone:
+            self.train_only(find_head(model, settings[0].head.name).name)
 
     def train_only(self, head: str) -> None:
         """Hold every number outside the last layer."""
@@ -141,7 +208,6 @@ class _Stack:
         return torch.nn.functional.cross_entropy(logits, y)
 
     def step(self, x: Tensor, y: Tensor) -> None:
-        """Take one Adam step of every setting on the same sample (Kingma and Ba, algorithm 1)."""
         gradient = self._gradient(self.weights, x, y)
         if self.mask is not None:
             gradient = gradient * self.mask
@@ -154,7 +220,6 @@ class _Stack:
         self.weights.sub_(rate * (self.first / denominator))
 
     def logits(self, images: Tensor) -> list[Tensor]:
-        """Return the logits of every setting, each of shape (n, outputs)."""
         found = []
         with torch.no_grad():
             for flat in self.weights:
