@@ -40,7 +40,7 @@ class Identity:
         """Tell whether the process is known to be gone; false for other machines."""
         if self.host != socket.gethostname():
             return False
-        return not _exists(self.pid) or bool(self.start) and _start(self.pid) != self.start
+        return not _exists(self.pid) or (bool(self.start) and _start(self.pid) != self.start)
 
 
 def this_process() -> Identity:

@@ -1,4 +1,4 @@
-"""Images, streams and checkpoints in safetensors: tensors and JSON, nothing that can be executed."""
+"""Images, streams and checkpoints in safetensors: tensors and JSON, nothing executable."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class StreamDataset(FileDataset):
 
 
 class CheckpointDataset(FileDataset):
-    """A ``Checkpoint``: architecture, weights and provenance, with the digest checked on loading."""
+    """A ``Checkpoint``: architecture, weights, provenance; the digest is checked on loading."""
 
     def _read(self, path: Path) -> Checkpoint:
         from relearn.models.checkpoint import load_checkpoint

@@ -81,8 +81,8 @@ def unreachable(address: str, error: Exception) -> TrackingError:
     """
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     return TrackingError(
-        f"tracking.address: {without_password(address)} cannot be used ({reason}); start the server, "
-        "correct the address, or add --params tracking.enabled=false"
+        f"tracking.address: {without_password(address)} cannot be used ({reason}); start the "
+        "server, correct the address, or add --params tracking.enabled=false"
     )
 
 
@@ -131,7 +131,7 @@ def experiment_id(client: MlflowClient, name: str, artifacts: Path) -> str:
     if found is not None:
         if found.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"tracking.experiment: {name!r} was deleted; restore it in MLflow or use another name"
+                f"tracking.experiment: {name!r} was deleted; restore it or use another"
             )
         return str(found.experiment_id)
     local = str(client.tracking_uri).startswith("sqlite:")

@@ -122,7 +122,8 @@ def apply_event(client: MlflowClient, run_id: str, event: Mapping[str, Any]) -> 
         client: An open client.
         run_id: The run it belongs to.
         event: ``metrics`` (rows of key, value, time, step), ``params``, ``tags`` (mappings),
-            ``artifact`` (path, folder), ``text`` (text, name) or ``end`` (status, time).
+            ``artifact`` (path, folder), ``text`` (text, name), ``input`` (name, digest, source) or
+            ``end`` (status, time).
     """
     from mlflow.entities import Metric, Param, RunTag
 
@@ -143,6 +144,8 @@ def apply_event(client: MlflowClient, run_id: str, event: Mapping[str, Any]) -> 
         _send_file(client, run_id, event)
     elif kind == "text":
         client.log_text(run_id, event["text"], event["name"])
+    elif kind == "input":
+        _send_input(client, run_id, event)
     elif kind == "end":
         client.set_terminated(run_id, status=event["status"], end_time=event["time"])
 
@@ -152,3 +155,11 @@ def _send_file(client: MlflowClient, run_id: str, event: Mapping[str, Any]) -> N
         log.warning("tracking: %s is gone and was not uploaded", event["path"])
         return
     client.log_artifact(run_id, event["path"], event["folder"] or None)
+
+
+def _send_input(client: MlflowClient, run_id: str, event: Mapping[str, Any]) -> None:
+    from mlflow.entities import Dataset, DatasetInput
+
+    source = json.dumps({"path": event["source"]})
+    data = Dataset(event["name"], event["digest"], source_type="local", source=source)
+    client.log_inputs(run_id, datasets=[DatasetInput(data, tags=[])])
