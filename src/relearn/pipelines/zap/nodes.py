@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relearn.data.config import DataConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import SeedsConfig, StorageConfig
 from relearn.training.config import ExecutionConfig, PretrainConfig
@@ -31,6 +32,7 @@ def choose_settings(
     stream: Stream,
     zap: ZapConfig,
     pretrain: PretrainConfig,
+    data: DataConfig,
     seeds: SeedsConfig,
     execution: ExecutionConfig,
     storage: StorageConfig,
@@ -42,6 +44,7 @@ def choose_settings(
         stream: Frozen data.
         zap: Knobs.
         pretrain: Only to see that ``base`` belongs to the present parameters.
+        data: Only to see that ``stream`` does.
         seeds: The choice uses seeds apart from these.
         execution: Device and workers.
         storage: Where units lie.
@@ -49,9 +52,10 @@ def choose_settings(
     Returns:
         Columns arm, rate_factor, shift_pixels, score, seeds, seconds, at_border, chosen.
     """
+    from relearn.pipelines.zap.study import require_present
     from relearn.pipelines.zap.tuning import tune
 
-    _require_present(base, stream, pretrain)
+    require_present(base, stream, pretrain=pretrain, data=data)
     return tune(
         _first_job(base, stream, zap, seeds=seeds, execution=execution), _folder(storage, "tuning")
     )
@@ -239,12 +243,6 @@ def _first_job(
     from relearn.tracking import current_run
 
     return Job(base, stream, zap, baseline_of(zap), seeds.first, execution, current_run())
-
-
-def _require_present(base: Checkpoint, stream: Stream, pretrain: PretrainConfig) -> None:
-    from relearn.pipelines.zap.study import require_present
-
-    require_present(base, stream, pretrain)
 
 
 def _folder(storage: StorageConfig, name: str) -> Path:

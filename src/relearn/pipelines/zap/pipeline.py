@@ -10,7 +10,9 @@ from kedro.pipeline import Pipeline, node
 
 from relearn.pipelines.zap import nodes
 
-_PARAMETERS = {f"params:{name}" for name in ("zap", "pretrain", "seeds", "execution", "storage")}
+_PARAMETERS = {
+    f"params:{name}" for name in ("zap", "pretrain", "data", "seeds", "execution", "storage")
+}
 
 
 def create_pipeline() -> Pipeline:
@@ -27,7 +29,7 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.choose_settings,
-                inputs={**run, "pretrain": "params:pretrain"},
+                inputs={**run, "pretrain": "params:pretrain", "data": "params:data"},
                 outputs="selection",
                 name="choose_settings",
             ),

@@ -9,25 +9,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from relearn.data.config import DataConfig
     from relearn.data.images import Stream
     from relearn.methods.zap.config import ZapConfig
     from relearn.models.checkpoint import Checkpoint
     from relearn.training.config import PretrainConfig
 
 
-def require_present(base: Checkpoint, stream: Stream, pretrain: PretrainConfig) -> None:
-    """Check that the base checkpoint belongs to the present stream and parameters.
+def require_present(
+    base: Checkpoint, stream: Stream, *, pretrain: PretrainConfig, data: DataConfig
+) -> None:
+    """Check that stream and base checkpoint belong to the present parameters.
 
     Args:
         base: Its provenance names configuration and stream.
         stream: The present stream.
         pretrain: The present parameters of pre-training.
+        data: The present parameters of the data.
 
     Raises:
         StaleInputError: Naming the pipeline to run again.
     """
     from relearn.provenance import Provenance, digest
 
+    if stream.provenance is not None:
+        stream.provenance.require(config=data.stream_digest())
     told = base.provenance
     made = Provenance(
         "base",
