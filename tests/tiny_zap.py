@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
 from relearn.data.images import Split, Stream
 from relearn.methods.zap.config import ZapConfig
+from relearn.methods.zap.train import train_baseline, train_treated
 from relearn.models.checkpoint import Architecture, Checkpoint, build_fresh, capture
+
+if TYPE_CHECKING:
+    from relearn.evaluation.records import ArmResult
 
 SIZE, BASE, SELECTION, TRANSFER = 8, 6, 5, 5
 TRAIN, VALIDATION, SHOTS, QUERIES = 8, 3, 4, 4
@@ -111,3 +115,26 @@ def tiny_base() -> Checkpoint:
     """Return a base checkpoint; its weights are those of seed 99."""
     architecture = tiny_architecture()
     return capture(build_fresh(architecture, seed=99), architecture, {})
+
+
+def run(arm: str, *, seed: int = 0, **changes: Any) -> ArmResult:
+    """Return what an arm gives under the tiny parameters with changes."""
+    config = tiny_config(**changes)
+    train = train_baseline if arm in ("iid", "asb", "meta") else train_treated
+    return train(tiny_base(), tiny_stream(), config, arm=arm, seed=seed)
+
+
+@cache
+def plain(arm: str) -> ArmResult:
+    """Return what an arm gives under the tiny parameters, trained once for all tests."""
+    return run(arm)
+
+
+def values(result: ArmResult, task: str, metric: str) -> list[float]:
+    """Return the values of one metric in the order of its records."""
+    return [r.value for r in result.records if (r.task, r.metric) == (task, metric)]
+
+
+def weights(result: ArmResult) -> torch.Tensor:
+    """Return all weights of the trained checkpoint in one row."""
+    return torch.cat([t.flatten() for t in result.checkpoint.weights.values()])
