@@ -172,9 +172,9 @@ def check_ledger(units: DataFrame, confirmed_units: DataFrame) -> dict[str, Any]
     from relearn.pipelines.zap.study import verify_units
 
     both = [
-        (str(row.arm), int(row.seed), Path(str(row.path)))
+        (str(arm), int(seed), Path(path))
         for table in (units, confirmed_units)
-        for row in table.itertuples()
+        for arm, seed, path in zip(table["arm"], table["seed"], table["path"], strict=True)
     ]
     return verify_units(both)
 
