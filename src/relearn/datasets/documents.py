@@ -20,7 +20,7 @@ class JsonDataset(FileDataset):
 
     def preview(self) -> JSONPreview:
         """Return the text for kedro-viz."""
-        return json.dumps(self.load())  # type: ignore[return-value]
+        return json.dumps(self.load())
 
     def _read(self, path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ class ReportDataset(FileDataset):
         columns = list(dict.fromkeys(name for row in rows for name in row))
         data = [[row.get(name) for name in columns] + [self.path.as_uri()] for row in rows]
         shown: Any = {"index": list(range(len(rows))), "columns": [*columns, "page"], "data": data}
-        return shown  # type: ignore[no-any-return]
+        return shown
 
     def _read(self, path: Path) -> dict[str, Any]:
         decision = _beside(path, ".decision.json")

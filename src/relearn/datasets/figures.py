@@ -31,7 +31,7 @@ class FigureDataset(FileDataset):
 
     def preview(self) -> ImagePreview:
         """Return the picture for kedro-viz, base64."""
-        return base64.b64encode(self.load()).decode()  # type: ignore[return-value]
+        return base64.b64encode(self.load()).decode()
 
     def _read(self, path: Path) -> bytes:
         data = path.read_bytes()

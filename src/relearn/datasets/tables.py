@@ -76,7 +76,7 @@ class TableDataset(FileDataset):
         """
         table = self.load().head(nrows)
         shown: Any = json.loads(table.to_json(orient="split", index=False, default_handler=str))
-        return {"index": list(range(len(table))), **shown}  # type: ignore[return-value]
+        return {"index": list(range(len(table))), **shown}
 
     @property
     def _attrs_path(self) -> Path | None:

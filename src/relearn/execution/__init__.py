@@ -1,0 +1,6 @@
+"""Units of work over processes; joblib and Ray are imported nowhere else."""
+
+from relearn.execution.code_digest import code_digest
+from relearn.execution.units import Outcome, Unit, address_of, map_units, require_all
+
+__all__ = ["Outcome", "Unit", "address_of", "code_digest", "map_units", "require_all"]
