@@ -17,6 +17,7 @@ import torch
 
 from relearn.models.checkpoint import Architecture, build_fresh
 from relearn.training.device import Device, cpu_multiplies_bf16, open_device
+from relearn.training.memory import keep_freed_memory
 from relearn.training.optimizers import make_optimizer
 
 BATCH = 64
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--widths", default="16,32,64,128,256")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as units do
     rounds, seconds = (2, 0.5) if given.quick else (4, 1.5)
     rows = [r for w in given.widths.split(",") for r in measure(int(w), rounds, seconds)]
     result = {

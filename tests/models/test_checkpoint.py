@@ -18,7 +18,7 @@ from relearn.models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from relearn.models.weights import load_weights, read_state, start_net
+from relearn.models.weights import load_weights, own_normalisation, read_state, start_net
 
 NET = Architecture("preact_resnet", 1, 16, 5, {"width": 4, "depth": 8}, (0.1,), (0.3,))
 
@@ -226,3 +226,35 @@ def test_a_file_without_tensors_is_refused(tmp_path):
 def test_model_configuration_imports_no_torch():
     code = "import sys, relearn.training.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_first_weights_bring_their_normalisation_where_they_know_it(checkpoint, tmp_path):
+    ours, other = tmp_path / "own.safetensors", tmp_path / "net.pt"
+    save_checkpoint(checkpoint, ours)
+    torch.save(dict(checkpoint.weights), other)
+    assert own_normalisation(NET, weights="file", path=ours) == ((0.1,), (0.3,))
+    assert own_normalisation(NET, weights="file", path=other) is None
+    assert own_normalisation(NET, weights="none") is None
+    colour = Architecture("timm:resnet18", 3, 32, 5)
+    # ImageNet's statistics, as in timm.data.constants
+    expected = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert own_normalisation(colour, weights="timm") == expected
+    assert own_normalisation(replace(colour, in_channels=1), weights="timm") is None
+
+
+def test_pretrained_weights_of_timm_leave_the_global_numbers_alone(monkeypatch):
+    import timm
+
+    asked = []
+
+    def stored(name, *, pretrained, **settings):
+        asked.append((name, pretrained, settings))
+        return nn.Sequential(nn.Flatten(), nn.Linear(27, settings["num_classes"]))
+
+    monkeypatch.setattr(timm, "create_model", stored)
+    before = torch.random.get_rng_state()
+    net = Architecture("timm:resnet18", 3, 3, 5)
+    first, again = (start_net(net, weights="timm", seed=1) for _ in range(2))
+    assert torch.equal(first[1].weight, again[1].weight)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert asked[0] == ("resnet18", True, {"in_chans": 3, "num_classes": 5})
