@@ -80,7 +80,7 @@ def test_new_rows_start_as_asked():
 def test_ridge_rows_know_new_classes_before_any_step():
     with_ridge = extended(epochs=0, initialisation="ridge").report
     with_zero = extended(epochs=0, initialisation="zero").report
-    assert with_ridge["new_accuracy"] > max(0.4, with_zero["new_accuracy"])
+    assert with_ridge["new_accuracy"] > 0.25 > with_zero["new_accuracy"]
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -144,7 +144,8 @@ def test_the_exported_net_gives_the_reported_accuracies():
 def test_drops_and_confusions_add_up():
     report = extended(epochs=6, train="all", learning_rate=0.01, replay_share=0.0).report
     lost = sum(row["drop"] * row["images"] for row in report["worst_drops"])
-    assert lost / report["old_images"] >= report["regression"] > 0  # gains are not listed
+    assert report["regression"] > 0
+    assert lost / report["old_images"] == pytest.approx(report["regression"])  # none gained
     assert report["largest_class_drop"] == report["worst_drops"][0]["drop"]
     for kind in ("old", "new"):
         assert sum(report["confusion"][kind].values()) == pytest.approx(1)
@@ -276,14 +277,25 @@ def test_equal_seeds_give_equal_nets_and_others_do_not():
     [
         ("convnet3", {"width": 4}),
         ("preact_resnet", {"width": 4, "depth": 10}),
-        ("vision_transformer", {"width": 16, "depth": 1, "heads": 2, "patch_size": 4}),
+        (
+            "vision_transformer",
+            {
+                "width": 16,
+                "depth": 1,
+                "heads": 2,
+                "mlp_ratio": 2.0,
+                "patch_size": 8,
+                "stem": "patch",
+                "dropout": 0.1,
+            },
+        ),
     ],
 )
 def test_every_kind_of_net_is_extended(name, options):
-    start = trained(Architecture(name, 1, 16, 6, options, (0.5,), (0.3,)), steps=2, size=16)
-    stream = tiny_stream(16)
+    start = trained(Architecture(name, 1, 24, 6, options, (0.5,), (0.3,)), steps=2, size=24)
+    stream = tiny_stream(24)
     old = old_classes(start, stream)
-    new = divided(tiny_images(16), old)
+    new = divided(tiny_images(24), old)
     result = extend_classes(start, new, old, tiny_settings(epochs=1, train="new_rows"))
     assert verify_extension(result.interventions[0], start)
     head = find_head(build(start)).name
@@ -334,7 +346,7 @@ def test_a_class_with_one_image_cannot_be_scored():
 
 def test_support_that_leaves_nothing_to_score_is_refused():
     assert len(divided(support_per_class=7).query) == 5
-    with pytest.raises(ParameterError, match="add_classes.support_per_class"):
+    with pytest.raises(ParameterError, match=r"add_classes\.support_per_class"):
         divided(support_per_class=8)
 
 
@@ -369,7 +381,7 @@ def test_old_classes_that_cannot_be_checked_are_refused():
     with pytest.raises(StaleInputError, match="8x8 grey images, the stream has 16x16 grey"):
         old_classes(start, tiny_stream(16))
     blind = {name: split for name, split in stream.splits.items() if name != "validation"}
-    with pytest.raises(DataError, match="data.split.validation_share"):
+    with pytest.raises(DataError, match=r"data\.split\.validation_share"):
         old_classes(start, Stream(blind, stream.class_names, stream.task_of_class))
 
 

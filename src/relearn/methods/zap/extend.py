@@ -110,9 +110,8 @@ def extend_classes(
     learner = Learner(model, head, rows, config=config, log=log)
     steps = learner.learn(new.support, old.train, architecture=architecture, device=device)
     after = judge.outcome(model)
-    wider = architecture.with_classes(head.classes)
     told = _provenance(start, entry, new, steps=steps, config=config)
-    made = capture(model, wider, told)
+    made = capture(model, architecture.with_classes(head.classes), told)
     report = report_of(
         Before(before, at_extension), after, names=names + new.names, new=new, old=old
     )
@@ -126,7 +125,9 @@ def extend_classes(
         "ledger": {"rows": 1, "verified": int(verify_extension(entry, start))},
         "settings": config.model_dump(mode="json"),
     }
-    return ExtendResult(made, report, _records(report, entry, steps), [entry])
+    records = _records(report, entry, steps)
+    log(steps, {row.metric: row.value for row in records if row.step == steps})
+    return ExtendResult(made, report, records, [entry])
 
 
 def require_accepted(report: Mapping[str, Any]) -> None:
