@@ -306,7 +306,7 @@ def test_an_averaged_training_resumes_bit_for_bit(split, architecture, train_con
     assert train(3, point) == train(3, NoResume())
 
 
-def test_a_net_on_the_meta_road_gets_no_bar_in_a_log(split, architecture, capsys):
+def test_a_log_gets_no_progress_bar(split, architecture, capsys):
     net, batches, trainer, _ = parts(split, architecture)
     fit(net, batches, cross_entropy, trainer, epochs=1, progress="pretrain")
     captured = capsys.readouterr()
@@ -321,3 +321,18 @@ def test_a_frozen_net_cannot_be_trained():
         make_optimizer(
             net.parameters(), name="adam", learning_rate=1.0, weight_decay=0.0, momentum=0.0
         )
+
+
+def test_where_the_loss_is_looked_at_seldom_nothing_broken_is_kept(split, architecture, tmp_path):
+    from relearn.training.device import Device
+
+    net, batches, trainer, _ = parts(split, architecture)
+    point = ResumePoint(tmp_path / "resume.safetensors")
+    elsewhere = Device("cpu:0", "fp32")  # as a GPU: any name but the plain CPU's
+
+    def loss(logits, labels):
+        return cross_entropy(logits, labels) * float("nan")
+
+    with pytest.raises(TrainingError, match="epoch 1, at or before step 3"):
+        fit(net, batches, loss, trainer, epochs=2, device=elsewhere, resume=point)
+    assert point.load() is None

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from relearn.errors import CheckpointError, ParameterError, near_miss
 from relearn.models.config import TIMM
@@ -42,10 +48,35 @@ def build_timm(architecture: Architecture, *, pretrained: bool) -> nn.Module:
     if default is not None and default.fixed_input_size:
         settings["img_size"] = architecture.image_size
     try:
-        net: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
+        with _asking_only_if_reachable(pretrained):
+            net: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
     except Exception as error:
         raise _fault(name, architecture.image_size, error, pretrained=pretrained) from error
     return net
+
+
+@contextmanager
+def _asking_only_if_reachable(asking: bool) -> Iterator[None]:
+    """Let the hub look into its cache alone where its address is unknown: asking takes a minute."""
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = was or (asking and not _is_known(constants.ENDPOINT))
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
+
+
+def _is_known(address: str) -> bool:
+    """Return whether the name of a host can be looked up; behind a proxy that is not ours to do."""
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(address).hostname, None)
+    except OSError:
+        return False
+    return True
 
 
 def timm_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -62,7 +93,7 @@ def timm_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 def _fault(name: str, image_size: int, error: Exception, *, pretrained: bool) -> Exception:
     """Return the one-line fault for what timm raised; offline shows as many kinds of error."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    line = shorten(str(error).strip() or type(error).__name__, 100, placeholder=" ...")
     offline = isinstance(error, (OSError, RuntimeError)) and not isinstance(error, AssertionError)
     if pretrained and offline:
         return CheckpointError(
