@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -16,9 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from relearn.errors import CheckpointError, DataError, ParameterError
-from relearn.models.checkpoint import Architecture, Checkpoint, build_fresh, capture
+from relearn.arm_store import CHECKPOINT
+from relearn.errors import CheckpointError, DataError, ParameterError, TrackingError
+from relearn.models.checkpoint import (
+    Architecture,
+    Checkpoint,
+    build_fresh,
+    capture,
+    save_checkpoint,
+)
 from relearn.pipelines.promote.export import example_of, export_program, inference_module
+from relearn.pipelines.promote.nodes import roll_out
 from relearn.pipelines.promote.rules import (
     CHALLENGER,
     CHAMPION,
@@ -31,8 +42,10 @@ from relearn.pipelines.promote.rules import (
     require_decision,
     require_settled,
 )
-from relearn.pipelines.promote.serve import Served, answer, open_server
+from relearn.pipelines.promote.serve import Served, answer, load_served, main, open_server
 from relearn.reports.config import PromoteConfig
+from relearn.tracking import RunHandle, alias_version, publish_run
+from relearn.tracking.client import open_client
 
 NAMES = ("alpha", "beta", "gamma", "delta")
 
@@ -280,3 +293,86 @@ def test_the_server_answers_on_localhost_only_and_refuses_nonsense_with_400(serv
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """Publish the handle of an open run on a store of its own; return the handle."""
+    client = open_client(f"sqlite:///{(tmp_path / 'mlflow.db').as_posix()}")
+    experiment = client.create_experiment("test", artifact_location=(tmp_path / "art").as_uri())
+    run = client.create_run(experiment)
+    address = f"sqlite:///{(tmp_path / 'mlflow.db').as_posix()}"
+    handle = RunHandle(address, experiment, run.info.run_id, str(tmp_path / "spool"))
+    publish_run(handle)
+    yield handle
+    publish_run(None)
+
+
+@pytest.fixture
+def units(tmp_path):
+    """Return an index of two units, of which seed 1 was reset a moment ago."""
+    rows = []
+    for seed, steps in ((0, 80), (1, 3)):
+        folder = tmp_path / f"seed{seed}"
+        save_checkpoint(checkpoint(steps_since_intervention=steps, seed=seed), folder / CHECKPOINT)
+        rows.append({"arm": "iid_zap", "seed": seed, "path": str(folder)})
+    return pd.DataFrame(rows)
+
+
+def test_a_unit_goes_into_the_registry_serves_and_rolls_back(registry, units, tmp_path):
+    first = roll_out(promote(), decision(), zap_units=units)
+    assert (first["version"], first["aliases_after"][CHALLENGER]) == ("1", "1")
+    roll_out(promote(action="champion"), decision(), zap_units=units)
+    roll_out(promote(minimum_steps_after_intervention=10), decision(), zap_units=units)
+    second = roll_out(promote(action="champion"), decision(), zap_units=units)
+    assert second["aliases_after"] == {CHALLENGER: "2", CHAMPION: "2", PREVIOUS: "1"}
+    back = roll_out(promote(action="roll_back"), decision("hold"), zap_units=units)
+    assert back["aliases_after"] == {CHALLENGER: "2", CHAMPION: "1", PREVIOUS: "2"}
+    json.dumps(back, allow_nan=False)
+
+    served = load_served(registry.address, "relearn-zap", "champion")
+    assert (served.version, served.class_names) == ("1", NAMES)
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
+    with torch.no_grad():
+        expected = inference_module("zap", checkpoint(seed=0))(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(served.predict(images), expected, atol=1e-4)
+
+
+def test_a_net_that_was_just_reset_leaves_no_version(registry, units):
+    with pytest.raises(CheckpointError, match="3 steps old, 50 are asked"):
+        roll_out(promote(seed=1), decision(), zap_units=units)
+    assert alias_version(registry, "relearn-zap", CHALLENGER) is None
+
+
+def test_a_changed_file_in_the_registry_is_not_served(registry, units, tmp_path):
+    roll_out(promote(), decision(), zap_units=units)
+    (changed,) = (tmp_path / "art").rglob("relearn.json")
+    changed.write_text(changed.read_text().replace("alpha", "omega"))
+    with pytest.raises(CheckpointError, match="not those that were registered"):
+        load_served(registry.address, "relearn-zap", CHALLENGER)
+
+
+def test_without_an_open_run_nothing_is_rolled_out(units):
+    with pytest.raises(TrackingError, match=r"tracking\.enabled: true"):
+        roll_out(promote(), decision(), zap_units=units)
+
+
+def test_serving_a_model_that_is_not_there_is_one_line(registry, capsys):
+    assert main(["--model", "relearn-nothing", "--address", registry.address]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.full
+def test_the_serving_command_answers_a_picture(registry, units, tmp_path):
+    roll_out(promote(), decision(), zap_units=units)
+    command = [sys.executable, "-m", "relearn.pipelines.promote.serve", "--model", "relearn-zap"]
+    command += ["--alias", CHALLENGER, "--port", "0", "--address", registry.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            port = int(re.search(r":(\d+)/invocations", line).group(1))
+            found = ask(port, "/invocations", png(picture(0)), "image/png")
+        finally:
+            process.terminate()
+    assert found["version"] == "1"
+    assert found["predictions"][0]["class"] in NAMES

@@ -60,9 +60,9 @@ def export_program(module: nn.Module, example: Tensor) -> Any:
     """
     import torch
 
-    program = torch.export.export(
-        module, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},)
-    )
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    with torch.no_grad():  # a net may pool in another way while it is trained
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
     exported = program.module()
     for images in (example[:1], torch.cat([example, example[:1].flip(-1)])):
         with torch.no_grad():

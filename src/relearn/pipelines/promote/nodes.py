@@ -80,6 +80,8 @@ def _register(
     handle: RunHandle,
 ) -> dict[str, Any]:
     """Register the unit as a new version and return what the audit row says about it."""
+    import torch
+
     from relearn.arm_store import CHECKPOINT
     from relearn.models.checkpoint import load_checkpoint
     from relearn.pipelines.promote.export import example_of, export_program, inference_module
@@ -93,14 +95,15 @@ def _register(
     facts = _facts(promote, checkpoint, verdict)
     module, example = inference_module(promote.method, checkpoint), example_of(checkpoint)
     export_program(module, example)
-    version = register_model(
-        handle,
-        rules.model_name(promote),
-        module=module,
-        example=example,
-        class_names=rules.class_names_of(checkpoint),
-        facts=facts,
-    )
+    with torch.no_grad():  # the registry exports it once more
+        version = register_model(
+            handle,
+            rules.model_name(promote),
+            module=module,
+            example=example,
+            class_names=rules.class_names_of(checkpoint),
+            facts=facts,
+        )
     return {**facts, "version": version}
 
 

@@ -10,8 +10,11 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -168,3 +171,63 @@ def open_server(served: Served, port: int) -> ThreadingHTTPServer:
         raise DataError(
             f"PORT={port}: cannot be opened ({error.strerror}); choose another one"
         ) from error
+
+
+def load_served(address: str, name: str, alias: str) -> Served:
+    """Return the registered version that an alias points to, ready to answer.
+
+    Args:
+        address: Absolute tracking address.
+        name: Name in the registry.
+        alias: Such as ``champion``.
+
+    Raises:
+        TrackingError: There is no such model, or the registry does not answer.
+        CheckpointError: Its files are not those that were registered.
+    """
+    import torch
+
+    from relearn.tracking import load_model
+
+    found = load_model(address, name, alias=alias)
+    channels, image_size, _ = found.image_shape
+
+    def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            probabilities: npt.NDArray[np.float32] = found.module(torch.from_numpy(images)).numpy()
+        return probabilities
+
+    return Served(name, found.version, found.class_names, channels, image_size, predict)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; return the exit code.
+
+    Args:
+        arguments: Command line without the program; None reads ``sys.argv``.
+    """
+    from relearn.tracking.__main__ import storage_root
+    from relearn.tracking.client import absolute_address
+
+    parser = argparse.ArgumentParser(prog="python -m relearn.pipelines.promote.serve")
+    parser.add_argument("--model", required=True, help="name in the registry")
+    parser.add_argument("--alias", default="champion", help="alias of the version")
+    parser.add_argument("--port", type=int, default=5001, help="port on localhost")
+    parser.add_argument("--address", default="", help="tracking address; empty = the local store")
+    asked = parser.parse_args(arguments)
+    try:
+        address = absolute_address(asked.address, storage_root())
+        server = open_server(load_served(address, asked.model, asked.alias), asked.port)
+    except RelearnError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    place = f"http://{HOST}:{server.server_address[1]}"
+    sys.stdout.write(f"{asked.model}@{asked.alias} on {place}/invocations (Ctrl-C ends it)\n")
+    sys.stdout.flush()
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
