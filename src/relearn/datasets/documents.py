@@ -18,6 +18,29 @@ if TYPE_CHECKING:
 class JsonDataset(FileDataset):
     """A mapping or list of plain values; NaN and infinity are refused."""
 
+    def __init__(
+        self, *, filepath: str, optional: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Remember where the document is.
+
+        Args:
+            filepath: Path of the file.
+            optional: Whether a missing file loads as ``{"missing": True}``.
+            metadata: See ``FileDataset``.
+        """
+        super().__init__(filepath=filepath, metadata=metadata)
+        self.optional = optional
+
+    def load(self) -> Any:
+        """Return the document, ``{"missing": True}`` where it may be and is missing.
+
+        Raises:
+            DataError: The file is damaged, or missing and not optional.
+        """
+        if self.optional and not self.path.exists():
+            return {"missing": True}
+        return super().load()
+
     def preview(self) -> JSONPreview:
         """Return the text for kedro-viz."""
         return json.dumps(self.load())
@@ -36,6 +59,11 @@ class ReportDataset(FileDataset):
     Saved from a mapping with the keys ``html``, ``markdown`` and, optionally, ``decision`` (a list
     of rows or a ``DataFrame``), which kedro-viz shows as a table, since it cannot show a page.
     """
+
+    @property
+    def files(self) -> list[Path]:
+        """The page and what lies beside it."""
+        return [self.path, *(_beside(self.path, end) for end in (".md", ".decision.json"))]
 
     def preview(self) -> TablePreview:
         """Return the decision as a table, and where the page is."""

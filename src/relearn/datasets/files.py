@@ -35,6 +35,11 @@ class FileDataset(AbstractDataset[Any, Any]):
         """Where the file is."""
         return self._path
 
+    @property
+    def files(self) -> list[Path]:
+        """What is uploaded as an artifact."""
+        return [self._path]
+
     def load(self) -> Any:
         """Return what the file holds.
 
