@@ -78,7 +78,9 @@ def units(tmp_path):
 
 
 def settings(folder, **changes):
-    return tiny_settings(source_path=str(folder), **({"seed": 3} | changes))
+    return tiny_settings(
+        source_path=str(folder), **({"seed": 3, "largest_regression": 0.2} | changes)
+    )
 
 
 def read(folder, units, data, **changes):
@@ -234,12 +236,12 @@ def test_a_report_about_another_checkpoint_accepts_nothing(folder, units, data):
 
 
 def test_the_report_says_what_could_not_be_checked(folder, units, data, tmp_path):
-    first = run(folder, units, data)["added_checkpoint"]
+    first = run(folder, units, data, epochs=0)["added_checkpoint"]
     assert run.found["add_classes_report"]["findings"] == []
     save_checkpoint(first, tmp_path / "first.safetensors")
     for path in list(folder.iterdir()):
         path.rename(folder / f"later {path.name}")
-    again = run(folder, units, data, checkpoint=str(tmp_path / "first.safetensors"))
+    again = run(folder, units, data, epochs=0, checkpoint=str(tmp_path / "first.safetensors"))
     (finding,) = again["add_classes_report"]["findings"]
     assert "5 old classes have no images in the stream" in finding
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from tiny_extend import tiny_images, tiny_settings, tiny_start, trained
 from tiny_zap import tiny_architecture, tiny_stream
 
+from relearn.data.batches import to_float
 from relearn.data.images import LabelledImages, Stream
 from relearn.errors import (
     CheckpointError,
@@ -81,6 +82,23 @@ def test_ridge_rows_know_new_classes_before_any_step():
     with_ridge = extended(epochs=0, initialisation="ridge").report
     with_zero = extended(epochs=0, initialisation="zero").report
     assert with_ridge["new_accuracy"] > 0.25 > with_zero["new_accuracy"]
+
+
+def test_ridge_rows_speak_in_the_scale_of_the_old_ones():
+    stream, start = tiny_stream(), tiny_start()
+    old, new, shape = old_classes(start, stream), divided(), start.architecture
+    net = build(extended(epochs=0, initialisation="ridge").checkpoint)
+    with torch.no_grad():
+        on_new = net(to_float(new.support.images, shape.mean, shape.std))
+        on_old = net(to_float(old.train.images, shape.mean, shape.std))
+    own_new = on_new[torch.arange(len(new.support)), new.support.labels + 6]
+    own_old = on_old[torch.arange(len(old.train)), old.train.labels]
+    wrong = torch.ones(len(old.train), 6, dtype=torch.bool)
+    wrong[torch.arange(len(old.train)), old.train.labels] = False
+    wrong = on_old[:, :6][wrong].view(len(old.train), 5)
+    lead = (own_old - wrong.amax(1)).mean()
+    assert own_new.mean() == pytest.approx(float(on_new[:, :6].amax(1).mean() + lead), rel=1e-3)
+    assert on_old[:, 6:].mean() == pytest.approx(float(wrong.mean()), rel=1e-3)
 
 
 @pytest.mark.parametrize("start", STARTS)

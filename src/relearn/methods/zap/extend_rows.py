@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _DRAWS = {"zero": "zeros", "kaiming": "kaiming_normal"}
 _RIDGE_IMAGES = 2000  # old images that say what is not a new class: more changes little
 _BLOCK = 512
+_SMALLEST_GAIN = 1e-3  # of one-hot targets; below it the features tell nothing
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,10 @@ def solve_rows(
 ) -> tuple[Tensor, Tensor]:
     """Return weight (count, features) and bias (count,) of new rows by ridge regression.
 
-    Targets lie in the scale of the old head, so that new and old logits can compete: an image of
-    the row's class aims at the mean logit that old images have in their own class, any other image
-    at the mean logit of the wrong classes.
+    The solution is then stretched into the scale of the old logits, so that both can compete: on
+    the support images the mean logit of the own class is the mean of the best old logit there plus
+    the margin by which old images are told apart; on old images the mean new logit is the mean
+    logit of a wrong class.
 
     Args:
         model: The net before the extension, in evaluation mode.
@@ -205,24 +207,31 @@ def solve_rows(
     """
     chosen = torch.randperm(len(old), generator=generator_of(seed, "add_classes.ridge"))
     chosen = chosen[:_RIDGE_IMAGES]
-    old_features, logits = _read(model, old.images[chosen], architecture, name)
-    new_features, _ = _read(model, new.images, architecture, name)
-    high, low = _levels(logits[:, : rows.first], old.labels[chosen].to(logits.device))
-    others = torch.full((len(chosen),), rows.count)
+    on_old, old_logits = _read(model, old.images[chosen], architecture, name)
+    on_new, new_logits = _read(model, new.images, architecture, name)
+    labels = new.labels.to(on_new.device)
     weight, bias = ridge_head(
-        torch.cat([new_features, old_features]),
-        torch.cat([new.labels, others]).to(logits.device),
+        torch.cat([on_new, on_old]),
+        torch.cat([labels, labels.new_full((len(chosen),), rows.count)]),
         classes=rows.count + 1,
         penalty=penalty,
     )
-    return (high - low) * weight[:-1], (high - low) * bias[:-1] + low
+    weight, bias = weight[:-1], bias[:-1]
+    margin, low = _margin(old_logits[:, : rows.first], old.labels[chosen].to(on_new.device))
+    high = float(new_logits[:, : rows.first].amax(1).mean()) + margin
+    own = float((on_new @ weight.T + bias).gather(1, labels.unsqueeze(1)).mean())
+    other = float((on_old @ weight.T + bias).mean())
+    stretch = (high - low) / max(own - other, _SMALLEST_GAIN)
+    return stretch * weight, stretch * (bias - other) + low
 
 
-def _levels(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return the mean logit of the own class, and of the others; at least 1 apart."""
+def _margin(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return by how much the own class's logit leads, and the mean logit of a wrong class."""
     own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    wrong = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
     low = float((logits.sum(1) - own).mean()) / max(1, logits.shape[1] - 1)
-    return max(float(own.mean()), low + 1.0), low
+    lead = float((own - wrong).mean()) if logits.shape[1] > 1 else 1.0
+    return max(lead, 0.0), low
 
 
 def _read(
