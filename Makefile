@@ -27,8 +27,9 @@ ARGS ?=
 PEER ?=
 UI_PORT ?= 5000
 VIZ_PORT ?= 4141
-SERVE_PORT ?= 5001
-MODEL ?= models:/relearn-zap@champion
+MODEL ?= relearn-zap
+ALIAS ?= champion
+PORT ?= 5001
 
 export DO_NOT_TRACK := 1
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
@@ -104,8 +105,8 @@ viz: setup ## the road as a picture, on this machine only
 ui: setup ## runs, curves, figures, reports and checkpoints in MLflow, on this machine only
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m relearn.tracking ui --port $(UI_PORT) $(ARGS)
 
-serve: setup ## answer requests with a model of the registry, on this machine only (MODEL=models:/name@alias)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m relearn.tracking serve "$(MODEL)" --port $(SERVE_PORT) $(ARGS)
+serve: setup ## answer with a registered model, on this machine only (MODEL=relearn-zap ALIAS=champion PORT=5001)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m relearn.pipelines.promote.serve "$(MODEL)" --alias "$(ALIAS)" --port "$(PORT)"
 
 clean: ## remove what tools have cached; .venv and data stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build

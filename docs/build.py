@@ -2,8 +2,8 @@
 
 A generated part stands between ``<!-- generated: KIND NAME -->`` and
 ``<!-- end of generated part -->``. The kinds are ``claims zap`` (claim cards of a method),
-``settings zap`` (every parameter under a root key, from its class and ``conf/base``) and ``methods``
-(the table of the README).
+``settings zap`` (every parameter under a root key, from its class and ``conf/base``) and
+``methods`` (the table of the README).
 
     python docs/build.py            write
     python docs/build.py --check    write nothing; fail if a part is stale or a link leads nowhere

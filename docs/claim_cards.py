@@ -32,6 +32,10 @@ STATUSES = {
 }
 
 
+PARITY = ("parity", "paper")
+"""Words in the name of a profile that repeats a published protocol."""
+
+
 class ClaimError(Exception):
     """A claim card is not as it must be; the message names file and card."""
 
@@ -58,7 +62,8 @@ class Measured(Strict):
         low: Lower end of the interval.
         high: Upper end of the interval.
         seeds: Pairs.
-        profile: Environment that made it; contains ``parity`` where it repeats a paper's protocol.
+        profile: Environment that made it; one that repeats a published protocol says so by a word
+            of ``PARITY``.
         command: What to type to get it again.
         commit: Of this project.
         date: Year-month-day.
@@ -112,11 +117,12 @@ class Claim(Strict):
             raise ValueError("claim must be one sentence that ends with a full stop")
         if (self.ours is None) != (self.status == "not measured"):
             raise ValueError("status is 'not measured' exactly where ours is null")
-        beside = self.paper is not None and self.ours is not None
-        if beside and "parity" not in self.ours.profile:
+        if self.paper is None or self.ours is None:
+            return self
+        if not any(word in self.ours.profile for word in PARITY):
             raise ValueError(
-                "only a parity profile may stand beside a published figure; set paper to null, "
-                "or measure with the published protocol"
+                "only a parity or paper profile may stand beside a published figure; set paper to "
+                "null, or measure with the published protocol"
             )
         return self
 
