@@ -25,9 +25,9 @@ LAYERS = {
     "raw",
     "intermediate",
     "primary",
-    "model_input",
+    "model input",
     "models",
-    "model_output",
+    "model output",
     "reporting",
 }
 FREE_KEYS = {"compare.secondary"}
@@ -88,8 +88,9 @@ def test_an_environment_names_no_key_that_base_lacks(name: str) -> None:
     assert not unknown
 
 
-@every_diff
+@pytest.mark.parametrize("name", [name for name in DIFFS if name != "paper"])
 def test_an_environment_repeats_nothing_of_base(name: str) -> None:
+    """Paper is left out: it states the authors' settings whole, each with its source."""
     base, missing = written("base", "parameters*.yml"), object()
 
     repeated = [
@@ -133,7 +134,7 @@ def test_every_entry_stands_in_a_known_layer_and_in_its_folder() -> None:
         layer = entry["metadata"]["kedro-viz"]["layer"]
         folder = Path(entry["filepath"]).relative_to(loader("base")["globals"]["storage"]).parts[1]
         assert layer in LAYERS, name
-        assert folder.endswith(layer), f"{name} lies in {folder} and says {layer}"
+        assert folder.endswith(layer.replace(" ", "_")), f"{name} lies in {folder} and says {layer}"
 
 
 def test_every_dataset_is_written_by_one_node() -> None:
