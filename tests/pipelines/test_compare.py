@@ -14,6 +14,7 @@ from kedro.runner import SequentialRunner
 
 from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.zap.config import ZapConfig
+from relearn.parameters import StorageConfig
 from relearn.pipelines.compare import create_pipeline
 from relearn.pipelines.compare.nodes import compare_records
 from relearn.provenance import Provenance, digest
@@ -60,6 +61,7 @@ def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, compare
     inputs = {
         "params:compare": compare,
         "params:zap": zap,
+        "params:storage": StorageConfig(folder="data/test"),
         "data_card": {"source": "glyphs", "images": 6000},
         "zap.records": tied(zap_records(), zap),
         "zap.costs": zap_costs(),

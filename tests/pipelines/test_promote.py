@@ -358,14 +358,14 @@ def test_without_an_open_run_nothing_is_rolled_out(units):
 
 
 def test_serving_a_model_that_is_not_there_is_one_line(registry, capsys):
-    assert main(["--model", "relearn-nothing", "--address", registry.address]) == 1
+    assert main(["relearn-nothing", "--address", registry.address]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.full
 def test_the_serving_command_answers_a_picture(registry, units, tmp_path):
     roll_out(promote(), decision(), zap_units=units)
-    command = [sys.executable, "-m", "relearn.pipelines.promote.serve", "--model", "relearn-zap"]
+    command = [sys.executable, "-m", "relearn.pipelines.promote.serve", "relearn-zap"]
     command += ["--alias", CHALLENGER, "--port", "0", "--address", registry.address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

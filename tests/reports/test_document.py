@@ -24,7 +24,7 @@ from relearn.reports.document import (
 from relearn.reports.pictures import method_pictures
 from relearn.reports.summary import decision_document, main, method_entry, short_table
 
-ORIGIN = {"commit": "abc (clean)", "command": "kedro run", "machine": "Linux x86_64, 2 cores"}
+ORIGIN = {"command": "kedro run", "commit": "abc (clean)", "machine": "Linux x86_64, 2 cores"}
 
 
 def document(*, seeds=5, gain=0.05, price=0.0):
@@ -133,6 +133,14 @@ def test_the_decision_is_plain_json_without_nan():
     text = json.dumps(document(seeds=1), allow_nan=False)
     assert json.loads(text)["methods"]["zap"]["verdict"] == "hold"
     assert list(json.loads(text)["methods"]) == list(METHODS)
+
+
+def test_a_file_that_sorts_its_keys_changes_nothing_that_is_read():
+    found = document()
+    again = json.loads(json.dumps(found, sort_keys=True))
+    assert short_table(again) == short_table(found)
+    pages = [write_html(report_content(d, parts={}, data_card={})) for d in (found, again)]
+    assert pages[0] == pages[1]
 
 
 def test_the_short_table_fits_a_terminal_and_names_every_method():

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from relearn.reports.costs import cost_rows
-from relearn.reports.summary import HEADINGS
+from relearn.reports.summary import HEADINGS, methods_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -128,7 +128,7 @@ def report_content(
         data_card: What the images are.
         japanese: Whether the first page ends with a summary in Japanese.
     """
-    methods = decision["methods"]
+    methods = methods_of(decision)
     run = {m: e for m, e in methods.items() if e["verdict"] != "not run"}
     return {
         "title": decision["title"],

@@ -182,6 +182,15 @@ def decision_document(
     return {"title": title, "methods": methods, "provenance": dict(provenance)}
 
 
+def methods_of(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries in the order of the five methods: a JSON file may have sorted them.
+
+    Args:
+        decision: As from ``decision_document``, or read again from ``decision.json``.
+    """
+    return {method: decision["methods"][method] for method in METHODS}
+
+
 def short_table(decision: Mapping[str, Any]) -> str:
     """Return the table of methods as plain text, fit for a terminal of 120 columns.
 
@@ -191,9 +200,7 @@ def short_table(decision: Mapping[str, Any]) -> str:
     columns = ("method", "baseline", "treated", "difference", "cost", "decision")
     heads = {**HEADINGS, "difference": "Difference [interval]"}
     rows = [[heads[column] for column in columns]]
-    rows += [
-        [entry["shown"][column] for column in columns] for entry in decision["methods"].values()
-    ]
+    rows += [[entry["shown"][name] for name in columns] for entry in methods_of(decision).values()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -202,7 +209,7 @@ def short_table(decision: Mapping[str, Any]) -> str:
 
 def closing_words(decision: Mapping[str, Any]) -> str:
     """Return the sentences under the table: the decision of each method that was run."""
-    run = {m: e for m, e in decision["methods"].items() if e["verdict"] != "not run"}
+    run = {m: e for m, e in methods_of(decision).items() if e["verdict"] != "not run"}
     return "\n".join(f"{method}: {entry['words']}" for method, entry in run.items())
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.zap.config import ZapConfig
+from relearn.parameters import StorageConfig
 from relearn.provenance import Provenance, digest
 from relearn.reports.config import METHODS, CompareConfig
 
@@ -43,7 +45,7 @@ def compare_records(
     """
     import pandas as pd
 
-    from relearn.reports.origin import origin_of_run
+    from relearn.pipelines.compare.origin import origin_of_run
     from relearn.reports.summary import decision_document
 
     _require_records(tables)
@@ -85,6 +87,7 @@ def draw_comparison(compare: CompareConfig, zap: ZapConfig, **tables: Any) -> tu
 
 def write_report(
     compare: CompareConfig,
+    storage: StorageConfig,
     decision: Mapping[str, Any],
     *,
     data_card: Mapping[str, Any],
@@ -96,6 +99,7 @@ def write_report(
 
     Args:
         compare: Whether a Japanese summary is wanted.
+        storage: Only to say where the report lies.
         decision: As written to ``decision.json``.
         data_card: What the images are.
         difference_figure: PNG of the paired differences.
@@ -104,9 +108,10 @@ def write_report(
             ``_ledger_check``, ``_recommendation``, ``_diagnostics``.
     """
     from relearn.reports.document import Picture, report_content, write_html, write_markdown
-    from relearn.reports.summary import closing_message
+    from relearn.reports.summary import closing_message, methods_of
 
-    run = {m: e for m, e in decision["methods"].items() if e["verdict"] != "not run"}
+    methods = methods_of(decision)
+    run = {m: e for m, e in methods.items() if e["verdict"] != "not run"}
     parts = {method: _part_of(method, entry, left) for method, entry in run.items()}
     pictures = [
         Picture("Paired differences", "Treated minus baseline, pair by pair.", difference_figure),
@@ -115,11 +120,12 @@ def write_report(
     content = report_content(
         decision, parts=parts, data_card=data_card, japanese=compare.japanese_summary
     )
-    logger.info("decision\n\n%s\n", closing_message(decision))
+    place = Path(storage.folder) / "08_reporting" / "report.html"
+    logger.info("decision\n\n%s\n", closing_message(decision, report=place))
     return {
         "html": write_html(content, pictures),
         "markdown": write_markdown(content),
-        "decision": [entry["shown"] for entry in decision["methods"].values()],
+        "decision": [entry["shown"] for entry in methods.values()],
     }
 
 

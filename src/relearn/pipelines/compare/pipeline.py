@@ -51,6 +51,7 @@ def _wires() -> Pipeline:
             write_report,
             inputs={
                 "compare": "params:compare",
+                "storage": "params:storage",
                 "decision": "decision",
                 "data_card": "data_card",
                 "difference_figure": "difference_figure",
@@ -69,6 +70,6 @@ def _wires() -> Pipeline:
         namespace="compare",
         inputs=inputs,
         outputs=outputs,
-        parameters=set(asked.values()),
+        parameters={*asked.values(), "params:storage"},
         prefix_datasets_with_namespace=False,
     )

@@ -55,6 +55,10 @@ def require_decision(promote: PromoteConfig, decision: Mapping[str, Any]) -> str
 def require_arm(promote: PromoteConfig, decision: Mapping[str, Any]) -> None:
     """Check that the arm is the one that the decision is about.
 
+    Args:
+        promote: Which arm, and whether another one may pass.
+        decision: As written to ``decision.json``.
+
     Raises:
         ParameterError: Another arm than the treated one, and no reason overrides it.
     """

@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from relearn.tracking.client import absolute_address
 
     parser = argparse.ArgumentParser(prog="python -m relearn.pipelines.promote.serve")
-    parser.add_argument("--model", required=True, help="name in the registry")
+    parser.add_argument("model", help="name in the registry, such as relearn-zap")
     parser.add_argument("--alias", default="champion", help="alias of the version")
     parser.add_argument("--port", type=int, default=5001, help="port on localhost")
     parser.add_argument("--address", default="", help="tracking address; empty = the local store")
