@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ def _facts(units: pd.DataFrame, records: pd.DataFrame, zap: ZapConfig) -> dict[s
     is_treated = units["arm"] == zap.evidence.treated_arm
     treated = [load_rows(Path(p)) for p in units[is_treated]["path"]]
     resets = [len({entry["step"] for entry in rows["interventions"]}) for rows in treated]
-    check = verify_units([(row.arm, row.seed, Path(row.path)) for row in units.itertuples()])
+    check = verify_units([_named(unit) for unit in units.to_dict("records")])
     recovered = records[
         (records["task"] == "zap_shock_summary") & (records["metric"] == "recovered_share")
     ]
@@ -115,6 +115,11 @@ def _facts(units: pd.DataFrame, records: pd.DataFrame, zap: ZapConfig) -> dict[s
         "verified": check["orders_equal"] and not check["failed"],
         "seconds": sum(_seconds(p) for p in units["path"]),
     }
+
+
+def _named(unit: Mapping[Any, Any]) -> tuple[str, int, Path]:
+    """Return arm, seed and folder of a row of the index."""
+    return str(unit["arm"]), int(unit["seed"]), Path(unit["path"])
 
 
 def _seconds(path: str) -> float:
