@@ -113,3 +113,10 @@ def test_an_empty_table_reads_not_run():
     )
     assert found.as_row()["label"] == "not run"
     assert found.as_row()["difference"] is None
+
+
+def test_the_headline_named_again_counts_once():
+    asked = evidence(headline_task="continual")
+    found = compare_method(zap_records(), method="zap", evidence=asked, config=compare_config())
+    assert [c.question.name for c in found] == ["headline", SHAM, OVER_SHAM]
+    assert found[0].p_holm == found[0].difference.p_value

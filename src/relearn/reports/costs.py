@@ -67,7 +67,13 @@ def cost_ratio(table: pd.DataFrame, *, arm: str, metric: str = TRAIN_SECONDS) ->
 
 
 def cost_of(table: pd.DataFrame, *, arm: str, metric: str = TRAIN_SECONDS) -> float | None:
-    """Return the mean cost of an arm; None where it was not measured."""
+    """Return the mean cost of an arm; None where it was not measured.
+
+    Args:
+        table: As from ``cost_table``.
+        arm: The arm in question.
+        metric: The cost in question.
+    """
     rows = table[(table["arm"] == arm) & (table["metric"] == metric)]["mean"].dropna()
     return float(rows.iloc[0]) if len(rows) else None
 

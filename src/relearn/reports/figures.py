@@ -48,14 +48,26 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 
 def name_axis(axis: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Give an axis its title and its labels with units."""
+    """Give an axis its title and its labels.
+
+    Args:
+        axis: The axis.
+        title: What is drawn.
+        x: What runs to the right, with unit.
+        y: What runs upwards, with unit.
+    """
     axis.set_title(title, fontsize=11, loc="left", color=_TEXT)
     axis.set_xlabel(x, fontsize=10)
     axis.set_ylabel(y, fontsize=10)
 
 
 def add_note(figure: Figure, text: str) -> None:
-    """Write what n and the spread mean under the figure."""
+    """Write a line under the figure.
+
+    Args:
+        figure: As from ``new_figure``.
+        text: What n and the spread mean.
+    """
     figure.supxlabel(text, fontsize=_SMALL, color="#555555", x=0.01, ha="left")
 
 

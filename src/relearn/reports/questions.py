@@ -103,4 +103,5 @@ def questions_of(
         for name, other in config.secondary.items()
         if other.method == method
     ]
-    return headline, shams, others
+    # The headline named twice would be corrected for as two comparisons.
+    return headline, shams, [o for o in others if replace(o, name=headline.name) != headline]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from relearn.evaluation.config import EvidenceConfig
     from relearn.reports.comparison import Comparison
     from relearn.reports.decision import Decision
+
+_WIDTH = 100  # columns of running text in a terminal
 
 HEADINGS = {
     "method": "Method",
@@ -210,7 +213,9 @@ def short_table(decision: Mapping[str, Any]) -> str:
 def closing_words(decision: Mapping[str, Any]) -> str:
     """Return the sentences under the table: the decision of each method that was run."""
     run = {m: e for m, e in methods_of(decision).items() if e["verdict"] != "not run"}
-    return "\n".join(f"{method}: {entry['words']}" for method, entry in run.items())
+    return "\n\n".join(
+        textwrap.fill(f"{method}: {entry['words']}", _WIDTH) for method, entry in run.items()
+    )
 
 
 def closing_message(decision: Mapping[str, Any], *, report: Path | None = None) -> str:

@@ -108,7 +108,12 @@ def scale_of(metric: str) -> Scale:
 
 
 def metric_title(task: str, metric: str) -> str:
-    """Return the name of a metric as a reader would say it."""
+    """Return the name of a metric as a reader would say it.
+
+    Args:
+        task: As in ``Record.task``.
+        metric: As in ``Record.metric``.
+    """
     return f"{metric.replace('_', ' ')} ({PROTOCOLS.get(task, task.replace('_', ' '))})"
 
 
