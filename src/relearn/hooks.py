@@ -93,7 +93,7 @@ class RunHooks:
         self._tell_data(dataset_name, data)
         if self._writer is None or self._catalog is None:
             return
-        dataset = self._catalog.get(dataset_name)
+        dataset: Any = self._catalog.get(dataset_name)
         metadata = getattr(dataset, "metadata", None) or {}
         folder = metadata.get("mlflow", {}).get("artifact")
         for path in dataset.files if folder else ():
@@ -191,7 +191,8 @@ class RunHooks:
         if self._writer is None or self._catalog is None or name not in _DATA or name in self._told:
             return
         self._told.add(name)
-        self._writer.data(name, data.digest, str(self._catalog.get(name).path))
+        dataset: Any = self._catalog.get(name)
+        self._writer.data(name, data.digest, str(dataset.path))
 
 
 def _unwind(number: int, frame: Any) -> None:
@@ -222,7 +223,7 @@ def refuse_missing_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         DataError: Names the file and the pipeline to run first.
     """
     for name in sorted(pipeline.inputs()):
-        dataset = catalog.get(name)
+        dataset: Any = catalog.get(name)
         if not hasattr(dataset, "remedy") or getattr(dataset, "optional", False):
             continue
         if not dataset.exists():

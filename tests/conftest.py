@@ -1,0 +1,28 @@
+"""One tracking store for all tests, made once and copied: making it takes MLflow some seconds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from relearn.tracking.client import STORE, absolute_address, open_client
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an SQLite store without runs."""
+    folder = tmp_path_factory.mktemp("store")
+    open_client(absolute_address("", folder)).search_experiments(max_results=1)
+    return folder / STORE
+
+
+@pytest.fixture
+def storage(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a storage root with an empty store, which the configuration points to."""
+    root = tmp_path / "storage"
+    root.mkdir()
+    shutil.copy(empty_store, root / STORE)
+    monkeypatch.setenv("RELEARN_DATA", str(root))
+    return root
