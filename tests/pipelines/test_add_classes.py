@@ -241,7 +241,14 @@ def test_the_report_says_what_could_not_be_checked(folder, units, data, tmp_path
     save_checkpoint(first, tmp_path / "first.safetensors")
     for path in list(folder.iterdir()):
         path.rename(folder / f"later {path.name}")
-    again = run(folder, units, data, epochs=0, checkpoint=str(tmp_path / "first.safetensors"))
+    again = run(
+        folder,
+        units,
+        data,
+        epochs=0,
+        largest_regression=1.0,
+        checkpoint=str(tmp_path / "first.safetensors"),
+    )
     (finding,) = again["add_classes_report"]["findings"]
     assert "5 old classes have no images in the stream" in finding
 

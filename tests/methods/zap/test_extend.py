@@ -26,6 +26,8 @@ from relearn.methods.zap.extend import (
     require_accepted,
     verify_extension,
 )
+from relearn.methods.zap.extend_learn import class_weights
+from relearn.methods.zap.extend_rows import Rows
 from relearn.methods.zap.inference import inference_module
 from relearn.models.checkpoint import Architecture, Checkpoint, build
 from relearn.models.heads import find_head
@@ -256,9 +258,9 @@ class Spy:
         self.steps = []
         real = torch.nn.functional.cross_entropy
 
-        def noted(logits, labels):
+        def noted(logits, labels, **how):
             self.steps.append(labels.tolist())
-            return real(logits, labels)
+            return real(logits, labels, **how)
 
         monkeypatch.setattr(torch.nn.functional, "cross_entropy", noted)
 
@@ -272,6 +274,31 @@ def test_the_share_of_replayed_images_is_as_asked(monkeypatch, share, protocol):
     labels = [label for step in spy.steps for label in step]
     old = sum(label < 6 for label in labels)
     assert old / len(labels) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_with_balance_every_class_weighs_the_same(monkeypatch, share):
+    start = tiny_start()
+    spy = Spy(monkeypatch)
+    extended(start, replay_share=share, balance=True)
+    labels = torch.tensor([label for step in spy.steps for label in step])
+    weights = class_weights(labels, Rows(6, 5), share)
+    assert float(weights[labels >= 6].sum() / weights.sum()) == pytest.approx(5 / 11, abs=0.02)
+    assert float(weights.mean()) == pytest.approx(1, abs=0.05)  # the rate means what it meant
+
+
+def test_balance_keeps_old_classes_from_giving_way_to_a_few_new_ones():
+    whole, old = tiny_images(), old_classes(tiny_start(), tiny_stream())
+    one = whole.labels == 0
+    part = LabelledImages(whole.images[one], whole.labels[one], ("new 0",), whole.part[one])
+    knobs = {"initialisation": "zero", "replay_share": 0.2, "epochs": 9, "learning_rate": 0.01}
+
+    def taken_for_new(balance):
+        config = tiny_settings(balance=balance, **knobs)
+        report = extend_classes(tiny_start(), divided(part, old), old, config).report
+        return report["confusion"]["old"]["a_new"] + report["confusion"]["new"]["right"]
+
+    assert taken_for_new(True) < taken_for_new(False)
 
 
 def test_sequential_learns_one_new_image_a_step_class_after_class(monkeypatch):

@@ -148,13 +148,14 @@ def require_accepted(report: Mapping[str, Any]) -> None:
         return
     settings = report["settings"]
     lost, allowed = report["regression"], report["largest_regression"]
-    remedy = "train: new_rows" if settings["train"] != "new_rows" else "fewer epochs"
+    held = settings["train"] == "new_rows"
+    remedy = "lower add_classes.epochs" if held else "set add_classes.train: new_rows"
     raise TrainingError(
         f"add_classes.largest_regression: accuracy on the old classes fell from "
         f"{report['old_accuracy_before']:.1%} to {report['old_accuracy_after']:.1%} "
         f"({100 * lost:.1f} points, allowed are {100 * allowed:.1f}), so the checkpoint is not "
-        f"accepted; raise add_classes.replay_share (now {settings['replay_share']:g}), lower "
-        f"learning_rate, try {remedy}, or allow more"
+        f"accepted; raise add_classes.replay_share (now {settings['replay_share']:g}), {remedy}, "
+        "lower add_classes.learning_rate, or allow more"
     )
 
 

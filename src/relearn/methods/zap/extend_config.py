@@ -34,6 +34,8 @@ class AddClassesConfig(Strict):
         batch_size: Images a step for ``batches``, replayed ones included.
         learning_rate: Adam's rate.
         replay_share: Share of the trained images that are training images of old classes.
+        balance: Weigh new and replayed images so that every class counts the same, however many
+            images of it are shown; without it a few new classes are guessed too often.
         largest_regression: Accuracy on the old classes, 0 to 1, that may be lost.
     """
 
@@ -51,6 +53,7 @@ class AddClassesConfig(Strict):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     replay_share: float = Field(ge=0, lt=1)
+    balance: bool
     largest_regression: float = Field(ge=0, le=1)
 
     @model_validator(mode="after")

@@ -90,7 +90,12 @@ class Learner:
         with device.autocast():
             logits = self.model(device.lay_out(x))
         # outputs beyond the named classes are never exported, and so have no say here
-        loss = torch.nn.functional.cross_entropy(logits.float()[:, : self.rows.total], labels)
+        losses = torch.nn.functional.cross_entropy(
+            logits.float()[:, : self.rows.total], labels, reduction="none"
+        )
+        if self.config.balance:
+            losses = losses * class_weights(labels, self.rows, self.config.replay_share)
+        loss = losses.mean()
         torch.autograd.backward(loss)
         optimizer.step()
         return float(loss.detach())
@@ -134,3 +139,25 @@ class Learner:
         generator = generator_of(self.config.seed, "add_classes.order")
         for _ in range(self.config.epochs):
             yield from torch.randperm(images, generator=generator).split(size)
+
+
+def class_weights(labels: Tensor, rows: Rows, replay_share: float) -> Tensor:
+    """Return the weight of each image with which every class counts the same, on average.
+
+    New images are a share 1 - r of what is trained, and k of n classes: each weighs
+    (k / n) / (1 - r); a replayed one ((n - k) / n) / r. Without replay nothing can be balanced.
+
+    Args:
+        labels: int64, shape (batch,): rows of the head.
+        rows: Old and new rows.
+        replay_share: r, 0 to below 1.
+
+    Returns:
+        Float, shape (batch,).
+    """
+    if replay_share == 0:
+        return torch.ones(len(labels), device=labels.device)
+    new = rows.count / rows.total
+    weights = torch.tensor([(1 - new) / replay_share, new / (1 - replay_share)])
+    chosen: Tensor = weights.to(labels.device)[(labels >= rows.first).long()]
+    return chosen
