@@ -185,7 +185,11 @@ def test_the_map_has_a_row_for_each_condition_and_metric_from_paired_records(uni
     by_hand = last["value"]["iid_zap"] - last["value"]["iid"]
     assert row["difference"] == pytest.approx(100 * by_hand.mean())
     assert row["low"] <= row["difference"] <= row["high"]
-    assert len(nodes.diagnose(records, zap)) == len(conditions())
+    found = nodes.diagnose(records, table, zap)
+    assert len(found) == len(conditions())
+    assert not any("no reset happened" in line for lines in found.values() for line in lines)
+    without = nodes.diagnose(records, table.assign(resets=0.0), zap)
+    assert all("no reset happened" in lines[0] for lines in without.values())
     figure = nodes.draw_figure(table, zap)
     texts = [text.get_text() for axis in figure.axes for text in axis.texts]
     assert sum(text.startswith(f"{row['difference']:+.1f}") for text in texts) >= 1

@@ -13,7 +13,6 @@ from relearn.data.config import DataConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.map_config import ZapMapConfig
 from relearn.parameters import SeedsConfig, StorageConfig
-from relearn.pipelines.zap_map.cells import CELL
 from relearn.training.config import ExecutionConfig, PretrainConfig
 
 if TYPE_CHECKING:
@@ -158,24 +157,17 @@ def tabulate(units: DataFrame, records: DataFrame, zap: ZapConfig) -> DataFrame:
     return table_of(units, records, zap)
 
 
-def diagnose(records: DataFrame, zap: ZapConfig) -> dict[str, Any]:
-    """Say, condition by condition, what a reader must know: borders, heads that never recovered.
+def diagnose(records: DataFrame, table: DataFrame, zap: ZapConfig) -> dict[str, Any]:
+    """Say, condition by condition, what a reader must know before believing its difference.
 
     Args:
         records: Of all conditions.
+        table: As from ``tabulate``.
         zap: Knobs of the method.
     """
-    import pandas as pd
+    from relearn.pipelines.zap_map.table import findings_of
 
-    from relearn.pipelines.zap.study import findings_of
-
-    unsearched = pd.DataFrame({"arm": [], "rate_factor": [], "at_border": [], "chosen": []})
-    return {
-        ", ".join(f"{level} {name}" for name, level in zip(CELL, key, strict=True)): findings_of(
-            rows, unsearched, zap
-        )
-        for key, rows in records.groupby(list(CELL), sort=False)
-    }
+    return findings_of(records, table, zap)
 
 
 def draw_figure(table: DataFrame, zap: ZapConfig) -> Figure:

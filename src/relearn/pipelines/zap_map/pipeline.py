@@ -48,7 +48,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.diagnose,
-                inputs=["records", "params:zap"],
+                inputs=["records", "table", "params:zap"],
                 outputs="diagnostics",
                 name="diagnose",
             ),

@@ -64,6 +64,30 @@ def table_of(units: pd.DataFrame, records: pd.DataFrame, zap: ZapConfig) -> pd.D
     return table
 
 
+def findings_of(records: pd.DataFrame, table: pd.DataFrame, zap: ZapConfig) -> dict[str, list[str]]:
+    """Return sentences for each condition: borders, heads that never recovered, no reset at all.
+
+    Args:
+        records: As from ``records_of``.
+        table: As from ``table_of``.
+        zap: Knobs of the method.
+    """
+    import pandas as pd
+
+    from relearn.pipelines.zap import study
+
+    # shifts have no border: what is taken is one of two
+    unsearched = pd.DataFrame({"arm": [], "rate_factor": [], "at_border": [], "chosen": []})
+    resets = table.drop_duplicates(list(CELL)).set_index(list(CELL))["resets"].to_dict()
+    found = {}
+    for key, rows in records.groupby(list(CELL), sort=False):
+        none = "no reset happened (zap.policy.settle_steps, zap_map.steps): both arms are the same."
+        told = ", ".join(f"{level} {name}" for name, level in zip(CELL, key, strict=True))
+        own = study.findings_of(rows, unsearched, zap)
+        found[told] = own if resets[key] else [none, *own]
+    return found
+
+
 def _difference(
     records: pd.DataFrame, zap: ZapConfig, *, task: str, metric: str
 ) -> dict[str, Any] | None:
