@@ -155,7 +155,5 @@ class UnitFolder:
         try:
             row: Any = json.loads((self.path / LOCK).read_text(encoding="utf-8"))
             return Identity.from_row(row)
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError):
-            return Identity(0, "", "")  # a lock cut short by a kill: nobody can be named
+            return None  # no lock, or one cut short when the machine went down
