@@ -14,7 +14,12 @@ Log = Callable[[int, Mapping[str, float]], None]
 
 
 def no_log(step: int, values: Mapping[str, float]) -> None:
-    """Log nowhere: for library use and tests."""
+    """Log nowhere: for library use and tests.
+
+    Args:
+        step: Where on the curve.
+        values: Metric to value.
+    """
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,10 @@ def arms_of(config: ZapConfig) -> dict[str, Arm]:
 def arm_named(config: ZapConfig, name: str) -> Arm:
     """Return one arm.
 
+    Args:
+        config: Knobs of the method.
+        name: Name of the arm.
+
     Raises:
         ParameterError: No arm of this configuration has the name; a near miss is suggested.
     """

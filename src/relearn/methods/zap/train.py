@@ -49,6 +49,9 @@ def train_baseline(
         resume: Where training is kept while it runs; None keeps nothing.
         device: Where to train; None is the plain CPU.
 
+    Returns:
+        The trained checkpoint with records, costs and an empty ledger.
+
     Raises:
         ParameterError: The arm is not switched on, or changes weights.
         TrainingError: The loss is not finite.
@@ -83,6 +86,9 @@ def train_treated(
         log: As for ``train_baseline``.
         resume: As for ``train_baseline``.
         device: As for ``train_baseline``.
+
+    Returns:
+        The trained checkpoint with records, costs and the ledger.
 
     Raises:
         ParameterError: The arm is not switched on, or changes nothing.

@@ -17,7 +17,13 @@ _MOST_MARKS = 30  # more dotted lines than this would hide the curves
 
 
 def learning(records: pd.DataFrame, interventions: pd.DataFrame, zap: ZapConfig) -> Figure:
-    """Return validation accuracy during pre-training, with the resets of the first seed marked."""
+    """Return validation accuracy during pre-training, with the resets of the first seed marked.
+
+    Args:
+        records: Of the arms that are compared.
+        interventions: Ledger of the same.
+        zap: Knobs.
+    """
     marks: dict[str, list[int]] = {}
     if len(interventions):
         first = interventions[interventions["seed"] == interventions["seed"].min()]
@@ -35,7 +41,12 @@ def learning(records: pd.DataFrame, interventions: pd.DataFrame, zap: ZapConfig)
 
 
 def adaptation(records: pd.DataFrame, zap: ZapConfig) -> Figure:
-    """Return accuracy on unseen classes while their few samples are learnt."""
+    """Return accuracy on unseen classes while their few samples are learnt.
+
+    Args:
+        records: Of the arms that are compared.
+        zap: Knobs.
+    """
     return draw_curves(
         records,
         task="few_shot",
@@ -46,7 +57,12 @@ def adaptation(records: pd.DataFrame, zap: ZapConfig) -> Figure:
 
 
 def retention(records: pd.DataFrame, zap: ZapConfig) -> Figure:
-    """Return accuracy on the classes learnt so far, one class after the other."""
+    """Return accuracy on the classes learnt so far, one class after the other.
+
+    Args:
+        records: Of the arms that are compared.
+        zap: Knobs.
+    """
     return draw_curves(
         records,
         task="continual",
@@ -58,7 +74,12 @@ def retention(records: pd.DataFrame, zap: ZapConfig) -> Figure:
 
 
 def shock(records: pd.DataFrame, zap: ZapConfig) -> Figure:
-    """Return the accuracy lost at each reset and the steps until it was back."""
+    """Return the accuracy lost at each reset and the steps until it was back.
+
+    Args:
+        records: Of the arms that are compared.
+        zap: Knobs.
+    """
     import pandas as pd
 
     rows = records[records["task"] == "zap_shock"]
@@ -77,6 +98,10 @@ def heads(records: pd.DataFrame, zap: ZapConfig) -> Figure:
     """Return the table of arms against first weights of the transfer head, in percent.
 
     In ``compare: initialisation`` the arms are the initialisations of the reset.
+
+    Args:
+        records: Of the arms, or of a study's variants.
+        zap: Knobs.
     """
     rows = records[
         (records["task"] == "few_shot") & records["metric"].str.match(r"accuracy_\w+_head")

@@ -186,6 +186,9 @@ def diagnose(records: DataFrame, selection: DataFrame, zap: ZapConfig) -> dict[s
         records: Of the arms that are compared.
         selection: Settings chosen for each arm.
         zap: Knobs.
+
+    Returns:
+        findings: one sentence each.
     """
     from relearn.pipelines.zap.study import findings_of
 
@@ -202,6 +205,9 @@ def recommend(
         costs: Of the same.
         exploration: Records of a study's variants; empty for ``compare: arms``.
         zap: Knobs.
+
+    Returns:
+        study, arms, seeds, difference with its interval, recommendation, variants of a study.
     """
     from relearn.pipelines.zap.study import recommendation_of
 
@@ -218,6 +224,9 @@ def draw_figures(
         interventions: Ledger of the same.
         exploration: Records of a study's variants; empty for ``compare: arms``.
         zap: Knobs.
+
+    Returns:
+        Five figures in this order.
     """
     from relearn.pipelines.zap import figures
 

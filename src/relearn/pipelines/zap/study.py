@@ -49,6 +49,9 @@ def verify_units(units: Sequence[tuple[str, int, Path]]) -> dict[str, Any]:
 
     Args:
         units: Arm, seed and folder of each unit.
+
+    Returns:
+        As for ``nodes.check_ledger``.
     """
     from relearn.arm_store import CHECKPOINT, interventions_of, load_rows
     from relearn.methods.zap.ledger import verify
