@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,10 +88,10 @@ def _picture(served: Served, body: bytes) -> npt.NDArray[np.uint8]:
     shape = ImageShape(size=served.image_size, channels=served.channels)
     try:
         pixels = decode_bytes(body, shape, max_pixels=MOST_PIXELS)
+    except DataError as error:
+        raise DataError(f"request: the picture {error}") from error
     except Exception as error:  # Pillow raises what it likes on damaged bytes
-        raise DataError(
-            f"request: the picture cannot be read ({error}); send a PNG or JPEG"
-        ) from error
+        raise DataError("request: no picture that can be read; send a PNG or JPEG") from error
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     return np.ascontiguousarray(planes[None])
 
@@ -215,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=5001, help="port on localhost")
     parser.add_argument("--address", default="", help="tracking address; empty = the local store")
     asked = parser.parse_args(arguments)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     try:
         address = absolute_address(asked.address, storage_root())
         server = open_server(load_served(address, asked.model, asked.alias), asked.port)
