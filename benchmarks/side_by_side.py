@@ -1,0 +1,142 @@
+"""Two codes timed against each other in one run: each in a process of its own, taking turns.
+
+A busy machine hits both alike, because a repetition of the one is followed at once by a repetition
+of the other; what counts is the median of the ratios of neighbours. The first repetition of each,
+which chooses kernels and fills caches, is not counted. Time is CPU time of the process: with one
+thread on an idle machine that is the time on the clock, and others at work do not change it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+Repetition = Callable[[], float]
+"""Does the work once and returns how much it was, in the units of the row (images, episodes)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process does.
+
+    Attributes:
+        module: Module beside this file.
+        maker: Function in it that prepares the work and returns a ``Repetition``.
+        options: Keyword arguments of ``maker``.
+    """
+
+    module: str
+    maker: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Worker:
+    """A process that waits, and does a repetition when told."""
+
+    def __init__(self, job: Job, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, job, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._receive()  # it is ready
+
+    def rates(self) -> tuple[float, float]:
+        """Return the units per CPU second, and per second on the clock, of one repetition."""
+        self._pipe.send("go")
+        units, busy, passed = self._receive()
+        return units / busy, units / passed
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.send("stop")
+        self._process.join(timeout=30)
+        self._pipe.close()
+
+    def _receive(self) -> Any:
+        try:
+            kind, value = self._pipe.recv()
+        except EOFError:
+            raise RuntimeError("a benchmark process ended without a word") from None
+        if kind == "failed":
+            raise RuntimeError(f"a benchmark process failed:\n{value}")
+        return value
+
+
+def _serve(pipe: Connection, job: Job, threads: int) -> None:
+    try:
+        import torch
+
+        torch.set_num_threads(threads)
+        repetition = getattr(importlib.import_module(job.module), job.maker)(**job.options)
+        repetition()
+        pipe.send(("ready", None))
+        while pipe.recv() == "go":
+            busy, passed = time.process_time(), time.perf_counter()
+            units = repetition()
+            busy, passed = time.process_time() - busy, time.perf_counter() - passed
+            pipe.send(("done", (units, busy, passed)))
+    except Exception:  # the parent raises it
+        pipe.send(("failed", traceback.format_exc()))
+
+
+@dataclass(frozen=True)
+class Race:
+    """What a race showed; all but the first are None where there was no other code.
+
+    Attributes:
+        ours: Median units per CPU second.
+        peer: The same of the other code.
+        ratio: Median of ours over peer, neighbour by neighbour; above 1 = ours is faster.
+        lowest: Smallest of those ratios.
+        highest: Largest of them.
+        clock_ratio: As ``ratio``, by the clock.
+    """
+
+    ours: float
+    peer: float | None = None
+    ratio: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    clock_ratio: float | None = None
+
+
+def race(ours: Job, peer: Job | None, *, repetitions: int, threads: int) -> Race:
+    """Let both codes take turns and return medians.
+
+    Args:
+        ours: Our work.
+        peer: The same work by another code; None times ours alone.
+        repetitions: Counted repetitions of each.
+        threads: Threads of each process; only one works at a time.
+    """
+    workers = [Worker(job, threads) for job in (ours, peer) if job is not None]
+    try:
+        rounds = [[worker.rates() for worker in workers] for _ in range(repetitions)]
+    finally:
+        for worker in workers:
+            worker.close()
+    return _summary(rounds)
+
+
+def _summary(rounds: Sequence[Sequence[tuple[float, float]]]) -> Race:
+    ours = statistics.median(r[0][0] for r in rounds)
+    if len(rounds[0]) == 1:
+        return Race(ours)
+    ratios = [mine[0] / other[0] for mine, other in rounds]
+    clock = [mine[1] / other[1] for mine, other in rounds]
+    return Race(
+        ours,
+        statistics.median(r[1][0] for r in rounds),
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+        statistics.median(clock),
+    )
