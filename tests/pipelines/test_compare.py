@@ -83,6 +83,7 @@ def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, compare
     assert comparison["name"].tolist()[0] == "headline"
     assert "the rate lies at a border" in report["html"]
     assert "adopt" in report["markdown"]
+    assert "use iid_zap" not in report["html"]  # one answer to one question
     assert [row["decision"] for row in report["decision"]] == ["adopt"] + ["not run"] * 4
     json.dumps(decision, allow_nan=False)
 

@@ -217,6 +217,9 @@ def _part_of(method: str, entry: Mapping[str, Any], left: Mapping[str, Any]) -> 
     from relearn.reports.pictures import method_pictures
 
     changes = left.get(f"{method}_interventions")
+    study = _plain(left, f"{method}_recommendation")
+    # Without a study it asks the same as the decision, with fewer guards: one answer is enough.
+    recommended = {} if study.get("study", "arms") == "arms" else study
     return MethodPart(
         pictures=method_pictures(
             method,
@@ -225,6 +228,6 @@ def _part_of(method: str, entry: Mapping[str, Any], left: Mapping[str, Any]) -> 
             baseline=entry["baseline_arm"],
         ),
         diagnostics=_plain(left, f"{method}_diagnostics"),
-        recommendation=_plain(left, f"{method}_recommendation"),
+        recommendation=recommended,
         ledger=_plain(left, f"{method}_ledger_check"),
     )
