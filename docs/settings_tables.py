@@ -43,7 +43,8 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
     """Return field to meaning, from the ``Attributes:`` of the class and of those it extends."""
     found: dict[str, str] = {}
     for kind in reversed(model.__mro__):
-        found |= _section(kind.__doc__ or "") if issubclass(kind, BaseModel) else {}
+        ours = issubclass(kind, BaseModel) and kind is not BaseModel
+        found |= _section(kind.__doc__ or "") if ours else {}
     return found
 
 
