@@ -17,7 +17,7 @@ from relearn.errors import (
 )
 from relearn.models.checkpoint import build, load_checkpoint, save_checkpoint
 from relearn.pipelines.pretrain import create_pipeline
-from relearn.pipelines.pretrain.base import Job, load_unit, make_base, run_unit, unit_of
+from relearn.pipelines.pretrain.base_checkpoint import Job, load_unit, make_base, run_unit, unit_of
 from relearn.pipelines.pretrain.nodes import draw_curve, pretrain_base
 from relearn.provenance import Provenance, digest
 from relearn.training.config import ExecutionConfig, PretrainConfig

@@ -152,12 +152,18 @@ def fit(  # noqa: PLR0913 - all but what is trained go by keyword
         for epoch in range(state.epoch, epochs):
             with isolated(batches.seed, f"{batches.name}.noise.{epoch}", place.name):
                 mean = loop.epoch(batches.epoch(epoch), bar.update)
-                if log is not None:
-                    rate = float(optimizer.param_groups[0]["lr"])
-                    log(state.step, {"epoch_loss": mean, "learning_rate": rate})
+                _log_epoch(log, state, mean)
                 _open(windows.after_epoch, state)
             kept.save(_to_keep(state, schedule, books))
     return state
+
+
+def _log_epoch(
+    log: Callable[[int, Mapping[str, float]], None] | None, state: LoopState, mean: float
+) -> None:
+    if log is not None:
+        rate = float(state.optimizer.param_groups[0]["lr"])
+        log(state.step, {"epoch_loss": mean, "learning_rate": rate})
 
 
 @dataclass

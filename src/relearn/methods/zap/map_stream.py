@@ -94,7 +94,13 @@ def reduced_stream(
 
 
 def random_classes(split: Split, count: int, *, seed: int) -> Tensor:
-    """Return ``count`` classes drawn at random, int64; a smaller count gives the first of them."""
+    """Return ``count`` classes drawn at random, int64; a smaller count gives the first of them.
+
+    Args:
+        split: Base classes.
+        count: Classes.
+        seed: Seed of the draw.
+    """
     return draw_classes(split.classes, count, seed=seed, name="zap_map.random")
 
 

@@ -54,7 +54,7 @@ def pretrain_base(
     import pandas as pd
 
     from relearn.execution import map_units, require_all
-    from relearn.pipelines.pretrain.base import Job, load_unit, run_unit, unit_of
+    from relearn.pipelines.pretrain.base_checkpoint import Job, load_unit, run_unit, unit_of
     from relearn.tracking import current_run
 
     _require_present(stream, data)
@@ -78,7 +78,7 @@ def pretrain_base(
 
 
 def draw_curve(records: DataFrame) -> Figure:
-    """Draw loss and accuracy over the steps of pre-training.
+    """Return the figure of loss and accuracy over the steps of pre-training.
 
     Args:
         records: Rows with columns step, metric and value.

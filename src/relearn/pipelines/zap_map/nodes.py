@@ -158,7 +158,7 @@ def tabulate(units: DataFrame, records: DataFrame, zap: ZapConfig) -> DataFrame:
 
 
 def diagnose(records: DataFrame, table: DataFrame, zap: ZapConfig) -> dict[str, Any]:
-    """Say, condition by condition, what a reader must know before believing its difference.
+    """Return, by condition, what a reader must know before believing its difference.
 
     Args:
         records: Of all conditions.
