@@ -141,7 +141,7 @@ def divide_new_classes(
     support_per_class: int,
     seed: int,
 ) -> NewClasses:
-    """Divide the images of each new class into those that train and those that score.
+    """Return the images of each new class, divided into those that train and those that score.
 
     A picture that occurs twice is kept once, so that none can stand on both sides; one that occurs
     among the old images as well is left out, because no one can say which class it shows.
@@ -228,7 +228,7 @@ def _rows_of(images: LabelledImages, rows: Tensor) -> Split:
 def _as_rows(split: Split, numbers: Tensor, rows: Sequence[int]) -> Split:
     """Return the samples of the classes ``numbers``, labelled by rows of the head."""
     found = split.of_classes(numbers)
-    return Split(found.images, torch.tensor(rows)[found.labels])
+    return found
 
 
 def _shape(channels: int, size: int) -> str:

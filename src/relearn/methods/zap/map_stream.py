@@ -159,7 +159,12 @@ def _thinned(split: Split, classes: Tensor, images: int, *, seed: int, name: str
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
-    """Return the optimizer steps of one pass; the last batch may be smaller."""
+    """Return the optimizer steps of one pass; the last batch may be smaller.
+
+    Args:
+        samples: Images that train.
+        batch_size: Images a step.
+    """
     return -(-samples // batch_size)
 
 

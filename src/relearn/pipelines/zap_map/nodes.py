@@ -171,7 +171,7 @@ def diagnose(records: DataFrame, table: DataFrame, zap: ZapConfig) -> dict[str, 
 
 
 def draw_figure(table: DataFrame, zap: ZapConfig) -> Figure:
-    """Draw the map: differences in points, with their intervals in the cells.
+    """Return the map: differences in points, with their intervals in the cells.
 
     Args:
         table: As from ``tabulate``.
