@@ -48,6 +48,7 @@ CASES = [
     ("iid", {"train__shift_pixels": 1, "train__schedule": "cosine"}),
     ("iid", {"train__optimizer": "sgd", "train__warmup_epochs": 1.0}),
     ("iid_zap", {}),
+    ("iid_zap", {"policy__stop": 1}),
     ("iid_zap", {"policy__every": 2, "monitor__window": 4, "monitor__gradient_every": 100}),
     ("iid_zap", {"policy__unit": "steps", "policy__every": 2, "monitor__window": 3}),
     ("iid_zap", {"biased__steps": 2, "reset__reset_moments": True}),

@@ -157,12 +157,18 @@ def test_another_seed_meets_other_classes():
     assert not torch.equal(one.few_shot_tasks[1].support, two.few_shot_tasks[1].support)
 
 
-def test_the_penalty_with_the_best_selection_score_is_taken_the_larger_of_equals():
+def test_the_penalty_with_the_best_selection_score_is_taken():
     judge = judge_of(transfer__ridge={"lowest": 1e-4, "highest": 1.0, "points": 3})
     penalty, score = judge.penalty
     tried = {p: judge.ridge_score(judge.few_shot_tasks[0], p) for p in (1e-4, 1e-2, 1.0)}
     assert score == max(tried.values())
     assert penalty == pytest.approx(max(p for p, s in tried.items() if s == score))
+
+
+def test_of_equally_good_penalties_the_largest_is_taken():
+    knobs = {"lowest": 1e-3, "highest": 1.0, "points": 3}
+    blind = judge_of(stream=blanked("selection"), transfer__ridge=knobs)
+    assert blind.penalty == (1.0, pytest.approx(1 / 3))
 
 
 def test_the_selection_score_is_the_best_over_heads():
