@@ -201,6 +201,16 @@ def test_a_study_confirms_its_winner_on_fresh_seeds(study):
     json.dumps(told)
 
 
+def test_the_winner_is_the_best_variant_even_where_the_baseline_is_better(study, monkeypatch):
+    import pandas as pd
+
+    from relearn.pipelines.zap.study import winner_of
+
+    scores = pd.Series({"iid": 0.9, "first": 0.5, "second": 0.7})
+    monkeypatch.setattr("relearn.pipelines.zap.study.selection_scores", lambda records: scores)
+    assert winner_of(study.units, study.zap) == "second"
+
+
 def test_five_figures_are_drawn_for_arms_and_studies(arms, study):
     from matplotlib.figure import Figure
 
