@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from relearn.tracking.client import STORE, absolute_address, open_client
+from relearn.tracking.client import absolute_address, open_client, without_password
 
 
 def storage_root() -> Path:
@@ -23,6 +23,17 @@ def init() -> None:
     open_client(absolute_address("", root)).search_experiments(max_results=1)
 
 
+def page_of(store: str) -> str:
+    """Return the page with the runs of the experiment that changed last.
+
+    Args:
+        store: Tracking address.
+    """
+    found = open_client(store).search_experiments(order_by=["last_update_time DESC"])
+    ours = [experiment.experiment_id for experiment in found if experiment.name != "Default"]
+    return f"#/experiments/{ours[0]}/runs" if ours else "#/experiments"
+
+
 def ui(port: int, address: str) -> int:
     """Serve MLflow's pages on localhost until interrupted.
 
@@ -34,7 +45,8 @@ def ui(port: int, address: str) -> int:
         Exit status of the server.
     """
     store = absolute_address(address, storage_root())
-    sys.stdout.write(f"MLflow: http://127.0.0.1:{port}/#/experiments  ({STORE}; Ctrl-C ends it)\n")
+    page = f"http://127.0.0.1:{port}/{page_of(store)}"
+    sys.stdout.write(f"MLflow: {page}  ({without_password(store)}; Ctrl-C ends it)\n")
     sys.stdout.flush()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
