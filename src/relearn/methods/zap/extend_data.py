@@ -228,7 +228,7 @@ def _rows_of(images: LabelledImages, rows: Tensor) -> Split:
 def _as_rows(split: Split, numbers: Tensor, rows: Sequence[int]) -> Split:
     """Return the samples of the classes ``numbers``, labelled by rows of the head."""
     found = split.of_classes(numbers)
-    return found
+    return Split(found.images, torch.tensor(rows)[found.labels])
 
 
 def _shape(channels: int, size: int) -> str:
