@@ -6,6 +6,7 @@ Standard library only, so that every floor may import it.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,9 @@ def written_atomically(path: Path) -> Iterator[Path]:
         OSError: The folder cannot be written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
+    mine = f"{PREFIX}{socket.gethostname()}-"
+    temporary = path.with_name(f"{mine}{os.getpid()}-{path.name}")
+    _sweep(path, mine)
     try:
         yield temporary
         _flush(temporary)
@@ -47,6 +50,24 @@ def write_text(path: Path, text: str) -> None:
     """
     with written_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _sweep(path: Path, mine: str) -> None:
+    """Delete what killed processes of this machine have left of the same file."""
+    for left in path.parent.glob(f"{mine}*-{path.name}"):
+        pid = left.name.removeprefix(mine).split("-", maxsplit=1)[0]
+        if pid.isdecimal() and not _lives(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

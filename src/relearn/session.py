@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 
+from relearn.errors import one_of
 from relearn.hooks import RunHooks
 
 
@@ -24,6 +26,7 @@ class RelearnSession(KedroSession):
             click.ClickException: One line that names the parameter or file and the remedy.
         """
         _refuse_processes(kwargs.get("runner"))
+        _refuse_unknown(kwargs.get("pipeline_names") or [])
         try:
             return super().run(*args, **kwargs)
         except click.ClickException:
@@ -36,6 +39,12 @@ class RelearnSession(KedroSession):
 
     def _own_hook(self) -> RunHooks:
         return next(p for p in self._hook_manager.get_plugins() if isinstance(p, RunHooks))
+
+
+def _refuse_unknown(names: list[str]) -> None:
+    for name in names:
+        if name not in pipelines:
+            raise click.ClickException(str(one_of("--pipeline", name, pipelines.keys())))
 
 
 def _refuse_processes(runner: Any) -> None:
