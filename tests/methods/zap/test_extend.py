@@ -412,10 +412,13 @@ def test_images_of_another_shape_are_refused():
         divided(tiny_images(16))
 
 
-def test_old_images_bear_the_numbers_of_the_checkpoint_not_of_the_stream():
-    names = list(reversed(tiny_start().provenance["class_names"]))
+@pytest.mark.parametrize("stranger", [[], ["a class from elsewhere"]])
+def test_old_images_bear_the_numbers_of_the_checkpoint_not_of_the_stream(stranger):
+    known = list(reversed(tiny_start().provenance["class_names"]))[: 6 - len(stranger)]
+    names = [*stranger, *known]
     old = old_classes(renamed(tiny_start(), class_names=names), tiny_stream())
-    for row, name in enumerate(names):
+    assert old.unchecked == tuple(stranger)
+    for row, name in list(enumerate(names))[len(stranger) :]:
         number = tiny_stream().class_names.index(name)
         mine = old.train.images[old.train.labels == row]
         split = tiny_stream().split("train")
