@@ -86,7 +86,10 @@ def few_shot_transfer(
         evaluate_every: Steps between points of the curve; 0 records the two ends only.
     """
     net = with_transfer_head(model, task, head, seed=seed)
-    trained = find_head(net, head.name).module if head.alone else net
+    trained = net
+    if head.alone:
+        net.requires_grad_(False)
+        trained = find_head(net, head.name).module.requires_grad_(True)
     optimizer = make_optimizer(
         trained.parameters(), name="adam", learning_rate=rate, weight_decay=0.0, momentum=0.0
     )

@@ -67,13 +67,20 @@ class Judge:
         return draw_transfer_task(
             self.stream,
             pool="selection" if on_selection else "transfer",
-            classes=classes,
+            classes=classes or self._all_classes(),
             seed=self.seed,
             name=name,
             mean=self.architecture.mean,
             std=self.architecture.std,
             device=self.device,
         )
+
+    def _all_classes(self) -> int:
+        """Return the classes of the smaller pool, so that choosing and reporting are alike."""
+        pools = (
+            ("selection", "transfer") if self.config.select_on == "validation" else ("transfer",)
+        )
+        return min(len(self.stream.split(f"{pool}_support").classes) for pool in pools)
 
     @cached_property
     def few_shot_tasks(self) -> tuple[TransferTask, TransferTask]:

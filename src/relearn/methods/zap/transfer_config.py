@@ -6,11 +6,21 @@ and the closed-form head.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from relearn.strict import Strict
+
+
+def _none_or_two(count: int) -> int:
+    if count == 1:
+        raise ValueError("got 1, expected 2 or more classes, or 0 for all there are")
+    return count
+
+
+ClassCount = Annotated[int, Field(ge=0), AfterValidator(_none_or_two)]
+"""A number of classes to tell apart; 0 stands for all there are."""
 
 
 class GridConfig(Strict):
@@ -58,7 +68,8 @@ class FewShotConfig(Strict):
     """E2: transfer in shuffled batches, and E3: the ridge head without any training.
 
     Attributes:
-        classes: Unseen classes, drawn anew for each seed.
+        classes: Unseen classes, 2 or more, drawn anew for each seed; 0 takes as many as the smaller
+            of the selection and transfer pools has.
         epochs: Passes over the support samples.
         batch_size: Support samples a step.
         rate: Grid of Adam rates, chosen on the selection classes for each head.
@@ -68,7 +79,7 @@ class FewShotConfig(Strict):
         target_share: Steps-to-target counts the steps to this share of the final accuracy.
     """
 
-    classes: int = Field(ge=2)
+    classes: ClassCount
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     rate: GridConfig
@@ -83,7 +94,7 @@ class ContinualConfig(Strict):
 
     Attributes:
         enabled: Run it.
-        classes: Unseen classes, drawn anew and ordered anew for each seed.
+        classes: Unseen classes, 2 or more, drawn and ordered anew for each seed; 0 as above.
         rate: Grid of Adam rates, chosen on the selection classes for each head.
         evaluate_every: Classes between two evaluations over all classes.
         freeze_backbone: Train only the head.
@@ -91,7 +102,7 @@ class ContinualConfig(Strict):
     """
 
     enabled: bool
-    classes: int = Field(ge=2)
+    classes: ClassCount
     rate: GridConfig
     evaluate_every: int = Field(ge=1)
     freeze_backbone: bool

@@ -6,6 +6,7 @@ stand for ``Any`` at run time and for themselves when types are checked.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 else:
     DataFrame = Figure = Stream = Checkpoint = Any
 
+_log = logging.getLogger(__name__)
 TUNING_SEEDS, FRESH_SEEDS = 10_000, 20_000  # offsets: seeds that choose, and that confirm
 
 
@@ -209,9 +211,12 @@ def recommend(
     Returns:
         study, arms, seeds, difference with its interval, recommendation, variants of a study.
     """
-    from relearn.pipelines.zap.study import recommendation_of
+    from relearn.pipelines.zap.study import recommendation_of, study_table
 
-    return recommendation_of(records, costs, exploration, zap)
+    found = recommendation_of(records, costs, exploration, zap)
+    if zap.compare != "arms":
+        _log.info("\n\n%s\n", study_table(found))
+    return found
 
 
 def draw_figures(

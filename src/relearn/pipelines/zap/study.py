@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +209,8 @@ def _verdict(difference: Any, zap: ZapConfig, treated: str) -> dict[str, Any]:
     matters = sign * difference.mean >= zap.evidence.smallest_difference
     helps = bool(ends) and ends[0] > 0 and matters
     text = f"use {treated}" if helps else "no benefit shown: keep the baseline"
+    if difference.pairs < zap.evidence.minimum_seeds:
+        text += f" (pilot: {difference.pairs} pairs, a claim needs {zap.evidence.minimum_seeds})"
     return {
         "difference": difference.mean,
         "low": difference.low,
@@ -229,3 +231,27 @@ def _variants(exploration: pd.DataFrame, zap: ZapConfig) -> list[dict[str, Any]]
         {"arm": str(arm), "selection_score": float(scores[arm]), "reported": float(means[arm])}
         for arm in scores.sort_values(ascending=False).index
     ]
+
+
+def study_table(recommendation: Mapping[str, Any]) -> str:
+    """Return a study's variants and what is recommended, as plain text for the terminal.
+
+    Args:
+        recommendation: As from ``recommendation_of`` for a study.
+    """
+    width = max(len(row["arm"]) for row in recommendation["variants"])
+    lines = [f"{'Variant':<{width}}  Selection classes  Transfer classes"]
+    lines += [
+        f"{row['arm']:<{width}}  {100 * row['selection_score']:15.1f} %  "
+        f"{100 * row['reported']:14.1f} %"
+        for row in recommendation["variants"]
+    ]
+    ends = [recommendation[name] for name in ("difference", "low", "high")]
+    told = ", ".join("-" if end is None else f"{100 * end:+.1f}" for end in ends)
+    lines += [
+        "",
+        f"On {len(recommendation['seeds'])} fresh seeds {recommendation['treated_arm']} minus "
+        f"{recommendation['baseline_arm']}: {told} points (mean, interval).",
+        f"Recommended: {recommendation['recommendation']}.",
+    ]
+    return "\n".join(lines)
