@@ -21,15 +21,18 @@ from relearn.pipeline_registry import register_pipelines
 CONF = PROJECT / "conf"
 ENVIRONMENTS = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "local")
 DIFFS = [name for name in ENVIRONMENTS if name != "base"]
-LAYERS = {
-    "raw",
-    "intermediate",
-    "primary",
-    "model input",
-    "models",
-    "model output",
-    "reporting",
+FOLDERS = {
+    "raw": "01_raw",
+    "intermediate": "02_intermediate",
+    "primary": "03_primary",
+    "model input": "05_model_input",
+    "models": "06_models",
+    "model output": "07_model_output",
+    "reporting": "08_reporting",
+    "registry": "06_models",
 }
+"""Layer to folder, in the order of the road; what a report let through lies with the models."""
+
 FREE_KEYS = {"compare.secondary"}
 """Blocks whose keys are names that a user gives."""
 
@@ -133,8 +136,23 @@ def test_every_entry_stands_in_a_known_layer_and_in_its_folder() -> None:
     for name, entry in entries().items():
         layer = entry["metadata"]["kedro-viz"]["layer"]
         folder = Path(entry["filepath"]).relative_to(loader("base")["globals"]["storage"]).parts[1]
-        assert layer in LAYERS, name
-        assert folder.endswith(layer.replace(" ", "_")), f"{name} lies in {folder} and says {layer}"
+        assert folder == FOLDERS[layer], f"{name} lies in {folder} and says {layer}"
+
+
+def test_nothing_flows_back() -> None:
+    """A node that wrote into an earlier layer would also make kedro-viz drop all layers."""
+    where = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in entries().items()}
+    place = {name: list(FOLDERS).index(layer) for name, layer in where.items()}
+    back = [
+        f"{node.name}: {source} -> {target}"
+        for pipeline in register_pipelines().values()
+        for node in pipeline.nodes
+        for source in node.inputs
+        for target in node.outputs
+        if source in place and place[source] > place[target]
+    ]
+
+    assert sorted(set(back)) == []
 
 
 def test_every_dataset_is_written_by_one_node() -> None:
