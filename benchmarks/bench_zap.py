@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.peer and not (Path(given.peer) / "anml.py").is_file():
         parser.error(f"--peer: {given.peer} is no checkout of reset-it-and-forget-it (no anml.py)")
     size = QUICK if given.quick else WHOLE
-    table = []
+    machine, table = here(), []
     for row in rows(size, given.peer):
         if given.rows in row.name:
             table.append(measured(row, repetitions=size.repetitions, threads=given.threads))
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "quick": given.quick,
         "repetitions": size.repetitions,
         "threads": given.threads,
-        **here(),
+        **machine,
         "rows": table,
     }
     print(json.dumps(result))

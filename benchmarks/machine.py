@@ -14,15 +14,25 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def here() -> dict[str, object]:
-    """Return torch's version, the processor, the day and the commit."""
+    """Return torch's version, the processor and how busy it is, the day and the commit.
+
+    It is asked for before the work begins, so that a tree that changes meanwhile cannot pass for
+    the one that was measured.
+    """
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "load": _load(),
         "bf16_instructions": bool(_capabilities().get("avx512_bf16")),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _commit(),
     }
+
+
+def _load() -> float | None:
+    """Return how many processes wanted a core in the last minute; None where nobody counts."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 
 def _capabilities() -> dict[str, bool]:

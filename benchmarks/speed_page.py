@@ -26,7 +26,8 @@ _HEAD = """# Speed of zapping
 of one give the same function in the other, which is checked first) on the same images, in processes
 of their own that take turns. A figure is the median over repetitions; a ratio is the median of the
 ratios of neighbours, and above 1 ours is faster. Time is CPU time, which with one thread on an idle
-machine is time on the clock.
+machine is time on the clock; the ratio by the clock stands beside it. A plus after a commit means
+that files differed from it, and two commits that the tree moved while the benchmark ran.
 """
 
 _TAIL = """
@@ -52,19 +53,40 @@ def speed_page(result: Mapping[str, Any]) -> str:
     conditions = [
         f"\nMeasured on {result['machine']}, torch {result['torch']}, "
         f"{result['threads']} thread(s), {result['repetitions']} repetitions, {result['date']}, "
-        f"commit {result['commit']}.\n"
+        f"commit {result['commit']}. Load of the machine at the start: "
+        f"{_number(result['load'])} processes.\n"
     ]
     beside = [r for r in result["rows"] if r["against"] == "official code"]
     within = [r for r in result["rows"] if r["against"] != "official code"]
-    parts = [_HEAD, *conditions, "\n## Beside the official code\n\n", _table(beside), _TAIL]
+    parts = [
+        _HEAD,
+        *conditions,
+        "\n## Beside the official code\n\n",
+        _table(beside),
+        _short_of(beside),
+        _TAIL,
+    ]
     if within:
         parts += ["\n## Ours with and without one of its means\n\n", _table(within)]
     return "".join(parts)
 
 
+def _short_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return which goals were missed, or that none was."""
+    judged = [r for r in rows if r["goal"] and r["ratio"]]
+    if not judged:
+        return ""
+    missed = [f"`{r['name']}` ({r['ratio']:.2f} of {_number(r['goal'])})" for r in judged]
+    missed = [text for text, r in zip(missed, judged, strict=True) if r["ratio"] < r["goal"]]
+    return f"\nBelow its goal: {', '.join(missed)}.\n" if missed else "\nEvery goal is met.\n"
+
+
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "| row | ours | other | ratio | range | goal | unit | precision | conditions |\n"
-    lines = [head, "|---|---|---|---|---|---|---|---|---|\n"]
+    head = (
+        "| row | ours | other | ratio | range | by the clock | goal | unit | precision "
+        "| conditions |\n"
+    )
+    lines = [head, "|---|---|---|---|---|---|---|---|---|---|\n"]
     for row in rows:
         low, high = row["ratio_range"] or (None, None)
         between = f"{low:.2f} to {high:.2f}" if low is not None else "not measured"
@@ -74,6 +96,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             _number(row["peer"]),
             f"**{row['ratio']:.2f}**" if row["ratio"] else "not measured",
             between,
+            f"{row['ratio_by_the_clock']:.2f}" if row["ratio_by_the_clock"] else "not measured",
             _number(row["goal"]) if row["goal"] else "",
             row["unit"],
             row["precision"],
