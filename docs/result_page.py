@@ -1,0 +1,147 @@
+"""Write the page of one run: ``python docs/result_page.py <folder of the profile> <page.md>``.
+
+Every number comes from the files of the run. Nothing is typed in by hand but the page's title.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from relearn.reports.paired import paired_interval
+
+
+def main() -> None:
+    """Read the profile's files and write the page."""
+    profile, page = Path(sys.argv[1]), Path(sys.argv[2])
+    title = sys.argv[3] if len(sys.argv) > 3 else f"Zapping on {profile.name}"
+    decision = json.loads((profile / "08_reporting" / "decision.json").read_text(encoding="utf-8"))
+    output, reporting = profile / "07_model_output" / "zap", profile / "08_reporting"
+    records = pd.read_parquet(output / "records.parquet")
+    parts = [
+        f"# {title}\n",
+        _origin(decision["provenance"], decision["methods"]["zap"]),
+        "## What was asked, and the answer\n\n" + decision["methods"]["zap"]["words"],
+        _comparisons(pd.read_csv(reporting / "comparison.csv")),
+        _heads(records),
+        _settings(pd.read_csv(output / "selection.csv")),
+        _training(records),
+        _findings(reporting / "zap" / "diagnostics.json", reporting / "zap" / "ledger_check.json"),
+    ]
+    exploration = pd.read_parquet(output / "exploration.parquet")
+    if len(exploration):
+        parts.insert(4, "## Exploration\n\nThe variants before the confirmation.\n")
+        parts.insert(5, _heads(exploration))
+    page.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+
+
+def _origin(told: dict[str, object], entry: dict[str, object]) -> str:
+    wanted = ("command", "commit", "dirty", "machine", "date", "seeds")
+    shown = {name: re.sub(r"=/[^,` ]*", "=<path>", str(told.get(name, ""))) for name in wanted}
+    lines = [f"- {name}: `{text}`" for name, text in shown.items() if text]
+    return "\n".join([*lines, f"- rule: `{entry.get('asked_digest', '-')}`"])
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _comparisons(table: pd.DataFrame) -> str:
+    rows = []
+    for row in table[table["status"] == "measured"].itertuples():
+        interval = f"{_points(row.difference)} [{_points(row.low)}, {_points(row.high)}]"
+        means = [f"{100 * row.baseline_mean:.1f}", f"{100 * row.treated_mean:.1f}"]
+        holm = "-" if pd.isna(row.p_holm) else f"{row.p_holm:.3g}"
+        arms = f"{row.treated} - {row.baseline}"
+        rows.append([row.name, f"{row.task}.{row.metric}", arms, *means, interval, holm])
+    header = [
+        "question",
+        "metric",
+        "arms",
+        "baseline %",
+        "treated %",
+        "difference, points",
+        "p Holm",
+    ]
+    return "## Paired differences\n\n" + _table(header, rows)
+
+
+def _heads(records: pd.DataFrame) -> str:
+    kinds = {
+        "few-shot, zero head": ("few_shot", "accuracy_zero_head"),
+        "few-shot, kaiming head": ("few_shot", "accuracy_kaiming_head"),
+        "few-shot, ridge head": ("few_shot", "accuracy_ridge_head"),
+        "closed form": ("ridge", "accuracy"),
+        "continual, zero head": ("continual", "accuracy_zero_head"),
+        "continual, kaiming head": ("continual", "accuracy_kaiming_head"),
+    }
+    last = records.sort_values("step").groupby(["arm", "seed", "task", "metric"])["value"].last()
+    rows, arms = [], list(dict.fromkeys(records["arm"]))
+    shown = [
+        k for k, (t, m) in kinds.items() if ((records.task == t) & (records.metric == m)).any()
+    ]
+    for arm in arms:
+        cells = [arm]
+        for name in shown:
+            values = [last[arm, s, *kinds[name]] for s in last[arm].index.unique("seed")]
+            found = paired_interval(values, 0.95)
+            spread = "" if found.low is None else f" ± {100 * (found.high - found.mean):.1f}"
+            cells.append(f"{100 * found.mean:.1f}{spread}")
+        rows.append(cells)
+    note = (
+        "Percent on the transfer classes, each head with the rate that was best on the selection "
+        "classes; ±: 95 % t."
+    )
+    return f"## By first weights of the transfer head\n\n{note}\n\n" + _table(["arm", *shown], rows)
+
+
+def _settings(selection: pd.DataFrame) -> str:
+    rows = []
+    for row in selection.itertuples():
+        score = "-" if pd.isna(row.score) else f"{100 * row.score:.1f}"
+        mark = ("chosen" + (", at border" if row.at_border else "")) if row.chosen else ""
+        rows.append([row.arm, f"x{row.rate_factor:g}", str(row.shift_pixels), score, mark])
+    header = ["arm", "pre-training rate", "shift, pixels", "selection classes %", ""]
+    return "## Settings tried, on seeds that are not reported\n\n" + _table(header, rows)
+
+
+def _training(records: pd.DataFrame) -> str:
+    last = records[records["task"] == "pretrain"].sort_values("step")
+    last = last.groupby(["arm", "seed", "metric"])["value"].last().groupby(["arm", "metric"]).mean()
+    rows = []
+    for arm in dict.fromkeys(records["arm"]):
+        names = ("train_accuracy", "validation_accuracy", "generalisation_gap")
+        cells = [f"{100 * last[arm, n]:.1f}" if (arm, n) in last.index else "-" for n in names]
+        shocks = records[(records["arm"] == arm) & (records["task"] == "zap_shock")]
+        means = shocks.groupby("metric")["value"].mean()
+        drop = f"{100 * means['accuracy_drop']:.1f}" if "accuracy_drop" in means else "-"
+        steps = f"{means['recovery_steps']:.0f}" if "recovery_steps" in means else "-"
+        share = f"{100 * means['recovered']:.0f}" if "recovered" in means else "-"
+        rows.append([arm, *cells, drop, steps, share])
+    header = ["arm", "train %", "validation %", "gap", "shock, points", "recovery, steps"]
+    return "## Pre-training\n\nMeans over seeds.\n\n" + _table([*header, "recovered %"], rows)
+
+
+def _findings(diagnostics: Path, ledger: Path) -> str:
+    told = json.loads(diagnostics.read_text(encoding="utf-8"))["findings"]
+    check = json.loads(ledger.read_text(encoding="utf-8"))
+    orders = "the same" if check["orders_equal"] else "NOT the same"
+    proof = (
+        f"{check['verified']} of {check['rows']} interventions verified; arms of one seed and "
+        f"scheme saw {orders} order of samples."
+    )
+    lines = [f"- {line}" for line in [*told, proof]]
+    return "## Diagnostics\n\n" + "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
