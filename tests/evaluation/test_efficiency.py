@@ -66,3 +66,13 @@ def test_a_stopwatch_adds_up_by_name_also_after_an_error():
         fails()
     assert watch.seconds["a"] >= 0.02
     assert 0 <= watch.seconds["b"] < watch.seconds["a"]
+
+
+def test_a_snapshot_counts_blocks_that_are_still_open():
+    watch = Stopwatch()
+    with watch("whole"):
+        time.sleep(0.02)
+        kept = watch.snapshot()
+        assert kept["whole"] >= 0.02
+        assert "whole" not in watch.seconds
+    assert watch.seconds["whole"] >= kept["whole"]

@@ -57,13 +57,21 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._running: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Add the time spent inside the block to ``name``."""
-        begin = time.perf_counter()
+        self._running[name] = time.perf_counter()
         try:
             yield
         finally:
-            spent = time.perf_counter() - begin
+            spent = time.perf_counter() - self._running.pop(name)
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+    def snapshot(self) -> dict[str, float]:
+        """Return the seconds so far, those of blocks that are still open included."""
+        now = time.perf_counter()
+        open_blocks = {name: now - begin for name, begin in self._running.items()}
+        names = [*self.seconds, *(n for n in open_blocks if n not in self.seconds)]
+        return {n: self.seconds.get(n, 0.0) + open_blocks.get(n, 0.0) for n in names}

@@ -41,6 +41,9 @@ def equal(one, two) -> None:
     assert one.checkpoint.digest == two.checkpoint.digest
     extra = [{c.metric: c.value for c in r.costs}["extra_steps"] for r in (one, two)]
     assert extra[0] == extra[1]
+    for result in (one, two):  # the time before an interruption counts
+        spent = {c.metric: c.value for c in result.costs}
+        assert 0 < spent["train_seconds"] <= spent["total_seconds"]
 
 
 CASES = [

@@ -193,7 +193,7 @@ class Session:
             "extra_steps": self.extra_steps,
             "policy": self.policy.state(),
             "monitor": self.monitor.state(),
-            "seconds": self.watch.seconds,
+            "seconds": self.watch.snapshot(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
