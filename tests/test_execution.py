@@ -246,3 +246,23 @@ def test_the_code_digest_covers_files_of_the_package_and_names_unknown_ones():
     assert code_digest(["errors"]) != code_digest(["strict"])
     with pytest.raises(FileNotFoundError, match=r"relearn\.nothing"):
         code_digest(["nothing"])
+
+
+@pytest.mark.full
+def test_ray_runs_units_like_the_workers_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    )
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        jobs = [Job("a"), Job("bad", "raise"), Job("deadly", "die"), Job("z")]
+        found = map_units(
+            run_unit, units(*jobs), folder=tmp_path, workers=2, threads=1, backend="ray"
+        )
+        assert [o.ok for o in found] == [True, False, False, True]
+        assert found[1].reason == "ValueError: bad cannot"
+        assert "died twice" in found[2].reason
+    finally:
+        ray.shutdown()

@@ -115,7 +115,7 @@ def map_units(
     for unit in todo:
         places[unit.key].refuse_living_holder()
         places[unit.key].say_why()
-    tasks = [_Task(run_unit, unit, places[unit.key], threads) for unit in todo]
+    tasks = [_Task(run_unit, unit, places[unit.key], threads, backend) for unit in todo]
     with progress_bar(
         description=describe, total=len(units), initial=len(units) - len(todo)
     ) as bar:
@@ -154,6 +154,7 @@ class _Task:
     unit: Unit
     place: UnitFolder
     threads: int
+    backend: str
 
     def outcome(self, reason: str) -> Outcome:
         return Outcome(self.unit.key, not reason, reason, self.place.path, False)
@@ -189,7 +190,8 @@ def _perform_guarded(task: _Task) -> Outcome:
     """Run a task in a worker: with its own threads, and not longer than the parent lives."""
     from relearn.execution.worker_pool import die_with_parent
 
-    die_with_parent()
+    if task.backend == "loky":  # Ray ends its workers itself, and their parent is its own daemon
+        die_with_parent()
     import torch
 
     torch.set_num_threads(task.threads)
@@ -197,6 +199,8 @@ def _perform_guarded(task: _Task) -> Outcome:
 
 
 def _perform(task: _Task) -> Outcome:
+    if task.place.is_finished():  # by a worker that died before it could say so
+        return task.outcome("")
     try:
         with task.place.held():
             task.run_unit(task.unit.payload, task.place.path)

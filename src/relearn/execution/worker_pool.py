@@ -29,7 +29,7 @@ class WorkersDiedError(Exception):
 def run_in_workers(
     perform: Callable[[Any], Any], tasks: Sequence[Any], workers: int, backend: str
 ) -> Iterator[Any]:
-    """Yield the results as they come, in any order.
+    """Yield the results in any order: with loky as they come, with Ray when all are there.
 
     Args:
         perform: Module-level function of one task.
@@ -46,14 +46,15 @@ def run_in_workers(
 
     if backend == "ray":
         _register_ray()
+    order = "list" if backend == "ray" else "generator_unordered"
     try:
-        with Parallel(
-            n_jobs=workers, backend=backend, batch_size=1, return_as="generator_unordered"
-        ) as parallel:
+        with Parallel(n_jobs=workers, backend=backend, batch_size=1, return_as=order) as parallel:
             yield from parallel(delayed(perform)(task) for task in tasks)
     except TerminatedWorkerError as error:
         raise WorkersDiedError("a worker process died") from error
-    except BaseException:
+    except BaseException as error:
+        if _is_of_ray(error):
+            raise WorkersDiedError(f"a worker of Ray died ({type(error).__name__})") from error
         if backend == "loky":
             _stop_loky()
         raise
@@ -68,6 +69,11 @@ def _register_ray() -> None:
             "or use execution.backend=loky"
         ) from error
     register_ray()
+
+
+def _is_of_ray(error: BaseException) -> bool:
+    """Tell whether Ray itself raised the error: a crashed worker, a lost actor."""
+    return type(error).__module__.startswith("ray.")
 
 
 def _stop_loky() -> None:
