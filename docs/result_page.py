@@ -28,7 +28,7 @@ def main() -> None:
         "## What was asked, and the answer\n\n" + decision["methods"]["zap"]["words"],
         _comparisons(pd.read_csv(reporting / "comparison.csv")),
         _heads(records),
-        _settings(pd.read_csv(output / "selection.csv")),
+        _settings(pd.read_csv(profile / "06_models" / "zap" / "selection.csv")),
         _training(records),
         _findings(reporting / "zap" / "diagnostics.json", reporting / "zap" / "ledger_check.json"),
     ]
