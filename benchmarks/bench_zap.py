@@ -92,6 +92,8 @@ def rows(size: Size, checkout: str | None) -> Iterator[Row]:
     yield from _continual_rows(size, checkout)
     yield from _inference_rows(size, checkout)
     yield from _memory_rows(size)
+    yield from _pool_rows(size)
+    yield from _stacking_rows(size)
 
 
 def _peer(checkout: str | None, maker: str, **options: int) -> Job | None:
@@ -210,6 +212,46 @@ def _memory_rows(size: Size) -> Iterator[Row]:
             None,
             f"width {width}, batch {batch}: freed memory kept in the process, over handed back",
             against="ours without it",
+        )
+
+
+def _pool_rows(size: Size) -> Iterator[Row]:
+    for name, width, steps in (
+        ("zap.own_pool_narrow", size.narrow, 4 * MORE * size.steps),
+        ("zap.own_pool", size.wide, size.steps),
+    ):
+        options = {
+            "width": width,
+            "batch_size": 64,
+            "images": _images(steps, 64),
+            "precision": "fp32",
+        }
+        ours = Job(OURS, "iid", options)
+        yield Row(
+            name,
+            "images/CPU-s",
+            ours,
+            replace(ours, options={**options, "own_pool": False}),
+            "fp32",
+            None,
+            f"width {width}, batch 64: our max-pool, over torch's",
+            against="ours without it",
+        )
+
+
+def _stacking_rows(size: Size) -> Iterator[Row]:
+    for rates in (3, 9):
+        work = {"width": size.narrow, "classes": min(20, size.classes), "rates": rates}
+        yield Row(
+            f"zap.one_by_one_{rates}",
+            "images/CPU-s",
+            Job(OURS, "continual", {**work, "shots": 2, "outputs": work["classes"]}),
+            Job(OURS, "side_by_side", work),
+            "fp32",
+            None,
+            f"width {size.narrow}, continual evaluation of {rates} rates: one after the other, "
+            "over stacked and stepped together",
+            against="ours stacked",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from relearn.methods.zap.arms import arm_named
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.episodes import pretrain_episodes
 from relearn.methods.zap.iid import pretrain_iid
-from relearn.methods.zap.sequential import Setting, sequential_transfer
+from relearn.methods.zap.sequential import Setting, _learn, _Stack, sequential_transfer
 from relearn.methods.zap.session import Session
 from relearn.methods.zap.transfer_task import TransferHead, TransferTask
+from relearn.models import pooling
 from relearn.models.checkpoint import Architecture, build_fresh, capture
 from relearn.training.device import open_device
 from relearn.training.memory import keep_freed_memory
@@ -48,11 +50,19 @@ def architecture(width: int, classes: int = LOGITS) -> Architecture:
 
 
 def iid(
-    *, width: int, batch_size: int, images: int, precision: str, keep_memory: bool = True
+    *,
+    width: int,
+    batch_size: int,
+    images: int,
+    precision: str,
+    keep_memory: bool = True,
+    own_pool: bool = True,
 ) -> Repetition:
     """Prepare one epoch of shuffled batches with everything that a user's run writes down."""
     if keep_memory:
         keep_freed_memory()
+    if not own_pool:
+        pooling._FROM_NUMBERS = sys.maxsize  # torch's own for maps of any size
     changes = {"train": {"epochs": 1, "batch_size": batch_size}}
     session = _session(width, images, precision, arm="iid", changes=changes)
 
@@ -87,6 +97,21 @@ def continual(*, width: int, classes: int, shots: int, outputs: int, rates: int)
     def repetition() -> float:
         sequential_transfer(model, task, settings, seed=0)
         return float(classes * shots * rates)
+
+    return repetition
+
+
+def side_by_side(*, width: int, classes: int, rates: int) -> Repetition:
+    """Prepare the same on the road that a GPU takes: all rates stacked, stepped together."""
+    keep_freed_memory()
+    task = _task(classes, 2)
+    head = TransferHead("kaiming", outputs=classes)
+    settings = [Setting(head, rate) for rate in OFFICIAL_RATES[-rates:]]
+    model = build_fresh(architecture(width), seed=0)
+
+    def repetition() -> float:
+        _learn(_Stack(model, task, settings, seed=0), task, every=0)
+        return float(2 * classes * rates)
 
     return repetition
 

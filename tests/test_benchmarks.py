@@ -68,6 +68,7 @@ def test_the_last_line_is_one_json_object_with_every_field():
         ("iid", {"width": 2, "batch_size": 20, "images": 40, "precision": "fp32"}, 40),
         ("asb", {"width": 2, "images": 80, "episodes": 1, "precision": "fp32"}, 1),
         ("continual", {"width": 2, "classes": 2, "shots": 1, "outputs": 3, "rates": 2}, 4),
+        ("side_by_side", {"width": 2, "classes": 2, "rates": 2}, 8),
         ("inference", {"width": 2, "images": 40}, 40),
     ],
 )
@@ -82,6 +83,7 @@ def test_every_row_names_work_that_exists(modules):
     rows = list(bench_zap.rows(bench_zap.WHOLE, "somewhere"))
     assert len({row.name for row in rows}) == len(rows)
     assert all(hasattr(work, row.ours.maker) for row in rows)
+    assert {row.peer.module for row in rows} == {"zap_work", "zap_official"}
     assert {row.goal for row in rows if row.goal} == {3.0, 1.3, 1.5, 2.0}
 
 

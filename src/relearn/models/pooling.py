@@ -1,9 +1,10 @@
 """Max-pool of 2x2 with stride 2 that is quick on a CPU and equals torch's own, bit for bit.
 
-torch's kernel looks at one pixel after the other and writes indices while it does: up to 40 percent
-of a training step of the plain convnets. Maxima of strided views are vectorised, and the indices
-that the gradient needs follow from three comparisons with the maximum
-(``benchmarks/bench_zap.py`` prints what that gives).
+torch's kernel looks at one pixel after the other and branches on each. Maxima of strided views are
+vectorised instead, and the indices that the gradient needs follow from three comparisons with the
+maximum. What it gives depends on how well the branches can be foreseen: a few percent of a training
+step on line drawings, whose paper is flat, and a tenth to a quarter on photographs
+(``benchmarks/bench_zap.py``, rows ``zap.own_pool``, on drawings).
 """
 
 from __future__ import annotations
