@@ -13,7 +13,7 @@ import click
 from relearn.atomic import write_text
 from relearn.errors import RelearnError
 
-_FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
+_FULL = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large")
 _FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
