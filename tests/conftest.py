@@ -26,3 +26,19 @@ def storage(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(empty_store, root / STORE)
     monkeypatch.setenv("RELEARN_DATA", str(root))
     return root
+
+
+@pytest.fixture(scope="session")
+def pilot(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """Return a storage root in which the pilot has been run, small; it is shared, so only read it.
+
+    ``tests/test_run.py``, which comes last, runs on in it.
+    """
+    from kedro_runs import run
+
+    root = tmp_path_factory.mktemp("pilot")
+    shutil.copy(empty_store, root / STORE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELEARN_DATA", str(root))
+        run()
+    return root

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from house import PROJECT
 from nbclient import NotebookClient
-
-from relearn.tracking.client import STORE
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -34,30 +28,11 @@ def test_a_notebook_runs_nothing_and_trains_nothing(path: Path) -> None:
     assert not [word for word in (".run(", "import torch", "catalog.save") if word in text]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """Return the storage root of one finished run of the test profile."""
-    root = tmp_path_factory.mktemp("finished")
-    shutil.copy(empty_store, root / STORE)
-    command = [Path(sys.executable).with_name("kedro"), "run", "--env", "test"]
-    command += ["--params", "seeds.count=2,tracking.enabled=false"]
-    done = subprocess.run(
-        command,
-        cwd=PROJECT,
-        env={**os.environ, "RELEARN_DATA": str(root), "DO_NOT_TRACK": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return root
-
-
 @every_notebook
 def test_a_notebook_shows_a_finished_run_and_comes_to_its_decision(
-    path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, pilot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RELEARN_DATA", str(finished))
+    monkeypatch.setenv("RELEARN_DATA", str(pilot))
     monkeypatch.setenv("RELEARN_ENV", "test")
     notebook = nbformat.read(path, as_version=4)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,20 +11,9 @@ import pandas as pd
 import pytest
 from kedro_runs import PROJECT, parents_in, run, runs_in
 
-from relearn.tracking.client import STORE, absolute_address, open_client
+from relearn.tracking.client import absolute_address, open_client
 
 PILOT_UNITS = 5  # base, and two arms with two seeds each
-
-
-@pytest.fixture(scope="module")
-def pilot(tmp_path_factory, empty_store):
-    """A storage root in which the pilot has been run."""
-    root = tmp_path_factory.mktemp("pilot")
-    shutil.copy(empty_store, root / STORE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RELEARN_DATA", str(root))
-        run()
-    return root
 
 
 @pytest.fixture
