@@ -1,5 +1,7 @@
 """Write the page of one run: ``python docs/result_page.py <folder of the profile> <page.md>``.
 
+A page called ``zap_map.md`` shows the map of that profile instead of its comparison.
+
 Every number comes from the files of the run. Nothing is typed in by hand but the page's title.
 """
 
@@ -19,6 +21,9 @@ def main() -> None:
     """Read the profile's files and write the page."""
     profile, page = Path(sys.argv[1]), Path(sys.argv[2])
     title = sys.argv[3] if len(sys.argv) > 3 else f"Zapping on {profile.name}"
+    if page.stem == "zap_map":
+        page.write_text(_map_page(profile, title), encoding="utf-8")
+        return
     decision = json.loads((profile / "08_reporting" / "decision.json").read_text(encoding="utf-8"))
     output, reporting = profile / "07_model_output" / "zap", profile / "08_reporting"
     records = pd.read_parquet(output / "records.parquet")
@@ -37,6 +42,21 @@ def main() -> None:
         parts.insert(4, "## Exploration\n\nThe variants before the confirmation.\n")
         parts.insert(5, _heads(exploration))
     page.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+
+
+def _map_page(profile: Path, title: str) -> str:
+    folder = profile / "08_reporting" / "zap_map"
+    rows = []
+    for row in pd.read_csv(folder / "table.csv").itertuples():
+        cell = f"{row.classes} ({row.base_classes}) x {row.images} ({row.images_per_class})"
+        found = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+        means = [f"{row.baseline:.1f}", f"{row.treated:.1f}"]
+        rows.append([cell, row.similarity, row.metric, str(row.n), *means, found])
+    told = json.loads((folder / "diagnostics.json").read_text(encoding="utf-8"))
+    findings = [f"- {cell}: {line}" for cell, lines in told.items() for line in lines]
+    header = ["classes x images", "similarity", "metric", "pairs", "baseline %", "treated %"]
+    table = _table([*header, "difference, points"], rows)
+    return f"# {title}\n\n{table}\n\n## Diagnostics\n\n" + "\n".join(findings) + "\n"
 
 
 def _origin(told: dict[str, object], entry: dict[str, object]) -> str:
