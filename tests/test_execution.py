@@ -192,6 +192,16 @@ def test_the_lock_of_a_dead_process_is_taken_over(cut_short, tmp_path):
     assert not (place.path / LOCK).exists()
 
 
+def test_a_process_killed_after_its_unit_was_whole_leaves_no_lock_behind(tmp_path):
+    mapped(tmp_path, Job("a"))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    place = lock_of(tmp_path, Identity(gone.pid, this_process().host, "1"))
+    (outcome,) = mapped(tmp_path, Job("a"))
+    assert outcome.reused
+    assert not (place.path / LOCK).exists()
+
+
 def test_a_number_that_another_process_has_got_is_not_taken_for_the_holder():
     mine = this_process()
     assert not mine.is_surely_dead()

@@ -92,6 +92,12 @@ class UnitFolder:
             f"for it, or delete {LOCK} there if that process is gone"
         )
 
+    def drop_dead_lock(self) -> None:
+        """Remove the lock of a process that was killed after the unit was whole."""
+        holder = self._holder()
+        if holder is not None and holder.is_surely_dead():
+            (self.path / LOCK).unlink(missing_ok=True)
+
     def is_begun(self) -> bool:
         """Tell whether a process has begun on the unit and not come to an end."""
         return (self.path / LOCK).exists()

@@ -112,6 +112,8 @@ def map_units(
         raise ValueError("map_units: keys of units must differ")
     found = {key: Outcome(key, True, "", place.path, True) for key, place in places.items()}
     todo = [unit for unit in units if not places[unit.key].is_finished()]
+    for place in places.values():
+        place.drop_dead_lock()
     for unit in todo:
         places[unit.key].refuse_living_holder()
         places[unit.key].say_why()
