@@ -156,7 +156,7 @@ def test_ray_that_is_not_installed_is_one_clear_line(tmp_path, monkeypatch):
 
 def lock_of(tmp_path, identity):
     place = UnitFolder.of(tmp_path, "a", ADDRESS)
-    place.path.mkdir(parents=True)
+    place.path.mkdir(parents=True, exist_ok=True)
     (place.path / LOCK).write_text(json.dumps(identity.as_row()))
     return place
 
