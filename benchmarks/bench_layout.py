@@ -83,6 +83,7 @@ def measure(width: int, rounds: int, seconds: float) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--peer", help="accepted for make bench; there is no peer to this one")
     parser.add_argument("--widths", default="16,32,64,128,256")
     given = parser.parse_args()
     torch.set_num_threads(1)

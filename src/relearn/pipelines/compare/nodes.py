@@ -121,7 +121,7 @@ def write_report(
         decision, parts=parts, data_card=data_card, japanese=compare.japanese_summary
     )
     place = Path(storage.folder) / "08_reporting" / "report.html"
-    logger.info("decision\n\n%s\n", closing_message(decision, report=place))
+    logger.info("the answer\n\n%s\n", closing_message(decision, report=place))
     return {
         "html": write_html(content, pictures),
         "markdown": write_markdown(content),
