@@ -215,9 +215,9 @@ def test_five_figures_are_drawn_for_arms_and_studies(arms, study):
     from matplotlib.figure import Figure
 
     for road in (arms, study):
-        figures = road.draw()
-        assert len(figures) == 5
-        assert all(isinstance(f, Figure) and f.axes for f in figures)
+        overview = road.draw()
+        assert isinstance(overview, Figure)
+        assert len(overview.axes) == 5
 
 
 def test_baselines_alone_make_tables_and_figures_too(tmp_path):
@@ -233,7 +233,7 @@ def test_baselines_alone_make_tables_and_figures_too(tmp_path):
     assert len(road.interventions) == 0
     assert "draw_seed" in road.interventions.columns
     assert road.ledger == {"rows": 0, "verified": 0, "failed": [], "orders_equal": True}
-    assert len(road.draw()) == 5
+    assert len(road.draw().axes) == 5
 
 
 def test_tuning_gives_every_arm_the_same_candidates_and_chooses_the_best(tmp_path):

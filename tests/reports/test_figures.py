@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import compare_config, evidence, zap_costs, zap_records
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from relearn.reports.comparison import compare_method
@@ -99,3 +100,11 @@ def test_shocks_are_numbered_per_arm_and_seed_and_missing_recovery_is_crossed():
 
 def test_equal_figures_are_equal_bytes():
     assert png_of(draw_differences(comparisons())) == png_of(draw_differences(comparisons()))
+
+
+def test_panels_of_resets_that_all_recovered_share_the_width():
+    rows = [("iid_zap", s, r, 0.3, 20.0) for s in (0, 1) for r in (1, 2, 3)]
+    shocks = pd.DataFrame(rows, columns=["arm", "seed", "reset", "drop", "recovery_steps"])
+    figure = draw_shocks(shocks, baseline="iid")
+    FigureCanvasAgg(figure).draw()
+    assert all(axis.get_position().width > 0.3 for axis in figure.axes)

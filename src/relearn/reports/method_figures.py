@@ -86,6 +86,8 @@ def _mark_resets(
 
 
 def _mark_never(axis: Axes, resets: Sequence[int], colour: str) -> None:
+    if not len(resets):
+        return  # an empty line has its bounds in the figure's corner, which squeezes the layout
     # At the upper edge whatever the scale: later than anything that was seen.
     place = axis.get_xaxis_transform()
     axis.plot(resets, [1.0] * len(resets), "x", ms=6, color=colour, transform=place, clip_on=False)

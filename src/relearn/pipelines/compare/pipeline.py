@@ -1,4 +1,4 @@
-"""records + costs of five methods -> comparison -> decision -> figures -> report.
+"""records of five methods, costs of those that exist -> comparison -> decision -> report.
 
 A method that was not run has an empty table and reads "not run". What a method leaves besides its
 records (diagnostics, recommendation, ledger check) is optional too.
@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
 
 def _wires() -> Pipeline:
     records = {f"{m}_records": f"{m}.records" for m in METHODS}
-    costs = {f"{m}_costs": f"{m}.costs" for m in METHODS}
+    costs = {f"{m}_costs": f"{m}.costs" for m in CONFIGURED}
     beside = {f"{m}_{name}": f"{m}.{name}" for m in CONFIGURED for name in LEFT_BESIDE}
     asked = {"compare": "params:compare", **CONFIGURED}
     told = {f"{m}_recommendation": f"{m}.recommendation" for m in CONFIGURED}

@@ -221,8 +221,10 @@ def recommend(
 
 def draw_figures(
     records: DataFrame, interventions: DataFrame, exploration: DataFrame, zap: ZapConfig
-) -> tuple[Figure, ...]:
+) -> Figure:
     """Draw pre-training, adaptation, retention, the shock of resets, and the table of heads.
+
+    They come as one picture, one below the other: one dataset leaves the namespace.
 
     Args:
         records: Of the arms that are compared.
@@ -231,17 +233,18 @@ def draw_figures(
         zap: Knobs.
 
     Returns:
-        Five figures in this order.
+        One figure with the five panels in this order.
     """
     from relearn.pipelines.zap import figures
 
-    return (
+    panels = (
         figures.learning(records, interventions, zap),
         figures.adaptation(records, zap),
         figures.retention(records, zap),
         figures.shock(records, zap),
         figures.heads(exploration if len(exploration) else records, zap),
     )
+    return figures.stacked(panels)
 
 
 def _first_job(

@@ -89,13 +89,7 @@ def _reading() -> list[Node]:
         node(
             nodes.draw_figures,
             inputs=["records", "interventions", "exploration", "params:zap"],
-            outputs=[
-                "learning_figure",
-                "adaptation_figure",
-                "retention_figure",
-                "shock_figure",
-                "heads_figure",
-            ],
+            outputs="overview_figure",
             name="draw_figures",
         ),
     ]
