@@ -16,6 +16,7 @@ from relearn.training.optimizers import make_optimizer, make_schedule
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.optim import Optimizer
 
     from relearn.data.images import Split
     from relearn.models.checkpoint import Architecture
@@ -110,13 +111,7 @@ def train_classifier(  # noqa: PLR0913 - all but what is trained go by keyword
     device.place(net)
     source = batches or task.batches(device)
     train = task.train
-    optimizer = make_optimizer(
-        net.parameters(),
-        name=train.optimizer,
-        learning_rate=train.learning_rate,
-        weight_decay=train.weight_decay,
-        momentum=train.momentum,
-    )
+    optimizer = _optimizer_of(net, train)
     schedule = make_schedule(
         optimizer,
         name=train.schedule,
@@ -147,6 +142,16 @@ def train_classifier(  # noqa: PLR0913 - all but what is trained go by keyword
     if kept.average is not None:
         net.load_state_dict(kept.average.average)
     return state
+
+
+def _optimizer_of(net: nn.Module, train: TrainConfig) -> Optimizer:
+    return make_optimizer(
+        net.parameters(),
+        name=train.optimizer,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        momentum=train.momentum,
+    )
 
 
 @dataclass(frozen=True)

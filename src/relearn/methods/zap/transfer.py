@@ -133,7 +133,7 @@ class Judge:
         return {start: scorer(start) for start in few.heads.names}
 
     def choose_continual(self) -> dict[str, Choice]:
-        """Return, for each competing head, the best rate; all heads and rates run side by side."""
+        """Return, for each competing head, the best rate; first grids are learnt in one call."""
         setup = self.config.continual
         task = self.task("continual", setup.classes, choosing=True)
         known: dict[tuple[str, float], float] = {}

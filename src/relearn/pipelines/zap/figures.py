@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from relearn.reports.figures import draw_curves, draw_heatmap
 from relearn.reports.method_figures import draw_shocks
+from relearn.reports.pictures import shocks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,18 +82,7 @@ def shock(records: pd.DataFrame, zap: ZapConfig) -> Figure:
         records: Of the arms that are compared.
         zap: Knobs.
     """
-    import pandas as pd
-
-    rows = records[records["task"] == "zap_shock"]
-    columns = ["arm", "seed", "reset", "drop", "recovery_steps"]
-    if rows.empty:
-        return draw_shocks(pd.DataFrame(columns=columns), baseline=zap.evidence.baseline_arm)
-    wide = rows.pivot_table(
-        index=["arm", "seed", "step"], columns="metric", values="value"
-    ).reset_index()
-    wide["reset"] = wide.groupby(["arm", "seed"]).cumcount() + 1
-    wide = wide.rename(columns={"accuracy_drop": "drop"}).reindex(columns=columns)
-    return draw_shocks(wide, baseline=zap.evidence.baseline_arm)
+    return draw_shocks(shocks_of(records), baseline=zap.evidence.baseline_arm)
 
 
 def heads(records: pd.DataFrame, zap: ZapConfig) -> Figure:
