@@ -79,6 +79,24 @@ def test_every_epoch_moves_an_image_anew():
     assert len(shown) > 3
 
 
+def replayed(drop_last: bool) -> tuple[str, str]:
+    images, labels = torch.zeros(7, 1, 4, 4, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)
+    one, two = (
+        Batches(images, labels, batch_size=3, seed=1, mean=(0.0,), std=(1.0,), drop_last=drop_last)
+        for _ in range(2)
+    )
+    for epoch in range(2):
+        list(one.epoch(epoch))
+        two.replay(epoch)
+    return one.order_digest, two.order_digest
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_replayed_epoch_leaves_the_order_digest_of_a_trained_one(drop_last):
+    trained, noted = replayed(drop_last)
+    assert trained == noted
+
+
 def test_order_digest_covers_the_indices_and_nothing_else():
     plain, shifted, other = batches(), batches(shift=2, flip=True), batches(seed=4)
     empty = plain.order_digest

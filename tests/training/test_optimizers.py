@@ -77,6 +77,11 @@ def test_step_divides_by_ten_at_half_and_three_quarters():
     )
 
 
+def test_step_once_divides_by_ten_at_half():
+    found = rates("step_once", epochs=4, steps=2, warmup=0.0)
+    assert found == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])
+
+
 def test_a_warm_up_longer_than_the_training_is_refused(train_config):
     with pytest.raises(ValueError, match="warmup_epochs: got 4, expected at most epochs=3"):
         train_config(warmup_epochs=4.0)

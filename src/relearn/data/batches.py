@@ -131,8 +131,7 @@ class Batches:
             Float images (batch, channels, height, width) and int64 labels (batch,).
         """
         count, device = len(self.labels), self.images.device
-        door = f"{self.name}.order.{epoch}"
-        order = torch.randperm(count, generator=generator_of(self.seed, door))
+        order = self._order_of(epoch)
         noise = generator_of(self.seed, f"{self.name}.augment.{epoch}")
         offsets = augment.draw_offsets(count, self.shift, noise) if self.shift else None
         flips = augment.draw_flips(count, noise) if self.flip else None
@@ -148,6 +147,20 @@ class Batches:
                 ),
                 self.labels[placed[here]],
             )
+
+    def replay(self, epoch: int) -> None:
+        """Take the order of an epoch that was trained before into the order digest.
+
+        Args:
+            epoch: Number of the epoch.
+        """
+        order = self._order_of(epoch)
+        taken = min(len(order), self.steps_per_epoch * self.batch_size)
+        self._order.update(order[:taken].numpy().tobytes())
+
+    def _order_of(self, epoch: int) -> Tensor:
+        door = f"{self.name}.order.{epoch}"
+        return torch.randperm(len(self.labels), generator=generator_of(self.seed, door))
 
     def _augmented(self, rows: Tensor, offsets: Tensor | None, flips: Tensor | None) -> Tensor:
         images = self.images[rows]

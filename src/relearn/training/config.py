@@ -21,7 +21,7 @@ class TrainConfig(Strict):
         weight_decay: L2 penalty (adam, sgd) or decoupled decay (adamw).
         momentum: Of sgd only; 0 to below 1.
         schedule: ``constant``; ``cosine`` falls to 0 at the end; ``step`` divides by ten after half
-            and after three quarters of the steps.
+            and after three quarters of the steps; ``step_once`` after half only.
         warmup_epochs: Epochs in which the rate rises linearly from 0; part of ``epochs``.
         shift_pixels: Largest random shift of an image, either way; 0 = none.
         flip: Whether half of the images are mirrored.
@@ -35,7 +35,7 @@ class TrainConfig(Strict):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     momentum: float = Field(ge=0, lt=1)
-    schedule: Literal["constant", "cosine", "step"]
+    schedule: Literal["constant", "cosine", "step", "step_once"]
     warmup_epochs: float = Field(ge=0)
     shift_pixels: int = Field(ge=0)
     flip: bool
@@ -49,6 +49,22 @@ class TrainConfig(Strict):
                 f"warmup_epochs: got {self.warmup_epochs:g}, expected at most epochs={self.epochs}"
             )
         return self
+
+
+class GridConfig(Strict):
+    """A geometric grid of learning rates that widens while its best value lies at a border.
+
+    Attributes:
+        centre: Middle of the grid.
+        factor: Ratio of neighbours.
+        points: Number of rates at the start.
+        widenings: Rates that may be added, one at a time, beyond the border that won.
+    """
+
+    centre: float = Field(gt=0)
+    factor: float = Field(gt=1)
+    points: int = Field(ge=1)
+    widenings: int = Field(ge=0)
 
 
 class ExecutionConfig(Strict):

@@ -88,6 +88,14 @@ class Shard:
             else:
                 yield images[:1], labels[:1]
 
+    def replay(self, epoch: int) -> None:
+        """Take the order of an epoch that was trained before into the order digest.
+
+        Args:
+            epoch: Number of the epoch.
+        """
+        self.batches.replay(epoch)
+
 
 def train_in_parallel(
     start: Checkpoint,

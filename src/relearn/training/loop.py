@@ -43,6 +43,10 @@ class EpochSource(Protocol):
         """Yield images and labels in an order that is a function of the epoch's number."""
         ...
 
+    def replay(self, epoch: int) -> None:
+        """Note the order of an epoch that was trained before, without making its batches."""
+        ...
+
 
 class Books(Protocol):
     """What a method writes down while it trains, kept in the resume point."""
@@ -234,8 +238,7 @@ def _open(window: Window | None, state: LoopState) -> None:
 def _replay(batches: EpochSource, epochs: int) -> None:
     """Draw the orders of finished epochs again, so that an order digest covers all epochs."""
     for epoch in range(epochs):
-        for _ in batches.epoch(epoch):
-            pass
+        batches.replay(epoch)
 
 
 def _to_keep(state: LoopState, schedule: LRScheduler | None, books: Books | None) -> dict[str, Any]:

@@ -65,11 +65,11 @@ def make_schedule(
 
     With t = steps done, T = all steps, W = warm-up steps, the rate is the highest rate times
     (t + 1) / W while t < W, then: ``constant`` 1; ``cosine`` (1 + cos(pi (t - W) / (T - W))) / 2;
-    ``step`` 1, 0.1 from T / 2 on, 0.01 from 3 T / 4 on.
+    ``step`` 1, 0.1 from T / 2 on, 0.01 from 3 T / 4 on; ``step_once`` 1, 0.1 from T / 2 on.
 
     Args:
         optimizer: Its rates are those that are scaled.
-        name: ``constant``, ``cosine`` or ``step``.
+        name: ``constant``, ``cosine``, ``step`` or ``step_once``.
         epochs: Epochs of the whole training.
         steps_per_epoch: Steps of each.
         warmup_epochs: Epochs of linear rise; may be a fraction.
@@ -91,6 +91,7 @@ def make_schedule(
         "constant": lambda done: 1.0,
         "cosine": cosine,
         "step": step,
+        "step_once": lambda done: 0.1 ** (2 * done >= total),
     }
     if name not in shapes:
         raise one_of("train.schedule", name, shapes)

@@ -11,12 +11,12 @@ from tiny_zap import tiny_base, tiny_config, tiny_stream
 
 from relearn.evaluation import continual
 from relearn.evaluation.records import Recorder
-from relearn.methods.zap.choice import Choice
 from relearn.methods.zap.few_shot import few_shot_transfer
 from relearn.methods.zap.sequential import Setting, sequential_transfer
 from relearn.methods.zap.transfer import Judge, best_head
 from relearn.methods.zap.transfer_task import TransferHead, draw_transfer_task
 from relearn.models.checkpoint import build
+from relearn.training.choice import Choice
 
 GRID = {"centre": 0.01, "factor": 3.0, "points": 3, "widenings": 1}
 

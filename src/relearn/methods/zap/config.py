@@ -11,9 +11,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from relearn.evaluation.config import EvidenceConfig
-from relearn.methods.zap.transfer_config import GridConfig, TransferConfig
+from relearn.methods.zap.transfer_config import TransferConfig
 from relearn.strict import Strict
-from relearn.training.config import TrainConfig
+from relearn.training.config import GridConfig, TrainConfig
 
 Initialisation = Literal[
     "joint_fan_in", "kaiming_normal", "torch_default", "zeros", "normal", "match_row_norm"

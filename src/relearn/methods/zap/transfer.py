@@ -17,7 +17,6 @@ import torch
 
 from relearn.evaluation import continual
 from relearn.evaluation.classification import accuracy_of
-from relearn.methods.zap.choice import Choice, choose_rate, grid_rates
 from relearn.methods.zap.few_shot import AdaptationCurve, few_shot_transfer
 from relearn.methods.zap.sequential import SequentialResult, Setting, sequential_transfer
 from relearn.methods.zap.transfer_task import (
@@ -27,14 +26,16 @@ from relearn.methods.zap.transfer_task import (
     logits_of,
     with_transfer_head,
 )
+from relearn.training.choice import Choice, choose_rate, grid_rates
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from relearn.data.images import Stream
     from relearn.evaluation.records import Recorder
-    from relearn.methods.zap.transfer_config import GridConfig, TransferConfig
+    from relearn.methods.zap.transfer_config import TransferConfig
     from relearn.models.checkpoint import Architecture
+    from relearn.training.config import GridConfig
 
 
 @dataclass

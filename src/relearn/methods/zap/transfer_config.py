@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from relearn.strict import Strict
+from relearn.training.config import GridConfig  # noqa: TC001 - pydantic reads the annotation
 
 
 def _none_or_two(count: int) -> int:
@@ -21,22 +22,6 @@ def _none_or_two(count: int) -> int:
 
 ClassCount = Annotated[int, Field(ge=0), AfterValidator(_none_or_two)]
 """A number of classes to tell apart; 0 stands for all there are."""
-
-
-class GridConfig(Strict):
-    """A geometric grid of learning rates that widens while its best value lies at a border.
-
-    Attributes:
-        centre: Middle of the grid.
-        factor: Ratio of neighbours.
-        points: Number of rates at the start.
-        widenings: Rates that may be added, one at a time, beyond the border that won.
-    """
-
-    centre: float = Field(gt=0)
-    factor: float = Field(gt=1)
-    points: int = Field(ge=1)
-    widenings: int = Field(ge=0)
 
 
 class HeadsConfig(Strict):

@@ -54,7 +54,7 @@ class _Search:
     """Grids of all arms, widened together round by round, so that workers stay busy."""
 
     def __init__(self, first: Job, folder: Path, arms: Sequence[str]) -> None:
-        from relearn.methods.zap.choice import grid_rates
+        from relearn.training.choice import grid_rates
 
         self.first, self.folder, self.arms = first, folder, arms
         self.tuning = first.config.tuning
@@ -67,7 +67,7 @@ class _Search:
 
     def run(self) -> None:
         """Score the first grid of every arm and shift, then widen where a border wins."""
-        from relearn.methods.zap.choice import next_rate
+        from relearn.training.choice import next_rate
 
         lines = [(arm, shift) for arm in self.arms for shift in self.shifts]
         self._score([(arm, shift, rate) for arm, shift in lines for rate in self.grid])
@@ -100,7 +100,7 @@ class _Search:
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return one row a candidate."""
-        from relearn.methods.zap.choice import settle
+        from relearn.training.choice import settle
 
         rows = []
         for arm in self.arms:

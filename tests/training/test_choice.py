@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relearn.methods.zap.choice import choose_rate, grid_rates, next_rate, settle
+from relearn.training.choice import choose_rate, grid_rates, next_rate, settle
 
 GRIDS = {
     "centre": st.sampled_from([0.003, 0.01, 0.3, 1.0]),
