@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ TRANSFORMER = {
 NETS = {
     "convnet3": {"width": 8},
     "convnet4": {"width": 8},
+    "convnet5": {"width": 4},
     "mlp": {"width": 8, "depth": 2},
     "preact_resnet": {"width": 4, "depth": 14},
     "vision_transformer": TRANSFORMER,
@@ -78,6 +81,23 @@ def test_convnet3_of_the_paper_has_its_feature_size_and_parameter_count():
 def test_convnet4_of_the_paper_has_its_feature_size():
     net = build_fresh(architecture("convnet4", channels=3, size=84, width=256), seed=0)
     assert net.head.in_features == 6400
+
+
+@pytest.mark.parametrize("size", [4, 5, 8, 28])
+def test_convnet5_halves_the_map_twice_and_takes_images_of_any_size(size):
+    net = build_fresh(architecture("convnet5", size=size, width=4), seed=0)
+    maps = net.blocks(torch.rand(2, 1, size, size))
+    assert maps.shape == (2, 16, -(-size // 4), -(-size // 4))
+    assert net(torch.rand(2, 1, size, size)).shape == (2, 5)
+
+
+def test_convnet5_has_the_weights_of_its_five_convolutions_and_one_linear_layer():
+    net = build_fresh(architecture("convnet5", channels=3, width=16, classes=10), seed=0)
+    sides = (3, 16, 16, 32, 64, 64)
+    convolutions = sum(9 * a * b for a, b in pairwise(sides))
+    norms = sum(2 * b for b in sides[1:])
+    count = sum(p.numel() for p in net.parameters())
+    assert count == convolutions + norms + 64 * 10 + 10
 
 
 def test_group_norm_of_single_channels_is_instance_norm():
@@ -161,6 +181,7 @@ def test_options_of_another_net_are_refused():
 
 def test_the_name_chooses_the_block_of_options():
     assert model_config(name="convnet4").options() == {"width": 32}
+    assert model_config(name="convnet5").options() == {"width": 32}
     assert model_config(name="mlp").options() == {"width": 64, "depth": 1}
     assert model_config(name="timm:resnet18").options() == {}
 

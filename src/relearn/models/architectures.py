@@ -11,7 +11,7 @@ import torch
 
 from relearn.errors import ParameterError, near_miss
 from relearn.models.config import NAMES, TIMM
-from relearn.models.convnet import convnet3, convnet4
+from relearn.models.convnet import ConvNet5, convnet3, convnet4
 from relearn.models.mlp import Mlp
 from relearn.models.preact_resnet import PreactResNet
 from relearn.models.vision_transformer import VisionTransformer
@@ -93,6 +93,7 @@ def build_net(architecture: Architecture) -> nn.Module:
     makers: dict[str, tuple[Any, dict[str, int]]] = {
         "convnet3": (convnet3, square),
         "convnet4": (convnet4, square),
+        "convnet5": (ConvNet5, shape),
         "mlp": (Mlp, square),
         "preact_resnet": (PreactResNet, shape),
         "vision_transformer": (VisionTransformer, square),

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from relearn.errors import near_miss
 from relearn.strict import Strict
 
-NAMES = ("convnet3", "convnet4", "mlp", "preact_resnet", "vision_transformer")
+NAMES = ("convnet3", "convnet4", "convnet5", "mlp", "preact_resnet", "vision_transformer")
 """Our own nets; besides these, ``timm:<name>`` stands for any net of timm."""
 
 TIMM = "timm:"
@@ -20,10 +20,11 @@ DEPTHS = (8, 10, 14, 18, 20, 26, 32, 34, 44, 56)
 
 
 class ConvnetConfig(Strict):
-    """The plain convolutional nets of the zapping paper; read for ``convnet3`` and ``convnet4``.
+    """The plain convolutional nets; read for ``convnet3``, ``convnet4`` and ``convnet5``.
 
     Attributes:
-        width: Channels of every block, 1 to 4096; 256 in the paper.
+        width: Channels of every block, 1 to 4096; 256 in the zapping paper. For ``convnet5`` those
+            of its first two blocks; the last two have four times as many.
     """
 
     width: int = Field(ge=1, le=4096)
@@ -96,7 +97,7 @@ class ModelConfig(Strict):
             ``weights_path``.
         weights_path: A safetensors or state-dict (.pt) file for ``weights: file``; empty = none.
         head: Name of the last layer inside the net; empty = it is found.
-        convnet: Read for convnet3 and convnet4.
+        convnet: Read for convnet3, convnet4 and convnet5.
         mlp: Read for mlp.
         preact_resnet: Read for preact_resnet.
         vision_transformer: Read for vision_transformer.
