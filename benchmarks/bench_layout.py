@@ -1,6 +1,7 @@
-"""Which memory layout and precision trains the plain convolutional net fastest, by width.
+"""Which memory layout and precision trains a convolutional net fastest, by net and width.
 
-One thread, whole training steps (forward, backward, fused Adam) of convnet3 on 28-pixel images.
+One thread, whole training steps (forward, backward, fused Adam) on 28-pixel images of convnet3,
+which normalises single channels, and of preact_resnet of depth 8, which has batch norm.
 The rounds of all variants are interleaved, so that a busy machine hits all of them alike, and the
 best round of each counts. Prints one JSON line last; ``ratio`` is the images per second over those
 of fp32 in channels-first layout at the same width.
@@ -22,16 +23,17 @@ from relearn.training.optimizers import make_optimizer
 
 BATCH = 64
 CLASSES = 300
+OPTIONS: dict[str, dict[str, int]] = {"convnet3": {}, "preact_resnet": {"depth": 8}}
 
 
 class Variant:
     """One net with its optimizer in one layout and precision."""
 
-    def __init__(self, width: int, precision: str, *, channels_last: bool) -> None:
+    def __init__(self, net: str, width: int, precision: str, *, channels_last: bool) -> None:
         opened = open_device("cpu", precision)
         self.device = Device("cpu", precision, channels_last, opener=opened.opener)
-        self.width, self.best = width, 0.0
-        architecture = Architecture("convnet3", 1, 28, CLASSES, {"width": width})
+        self.best = 0.0
+        architecture = Architecture(net, 1, 28, CLASSES, {"width": width, **OPTIONS[net]})
         self.net = self.device.place(build_fresh(architecture, seed=0)).train()
         self.optimizer = make_optimizer(
             self.net.parameters(), name="adam", learning_rate=1e-3, weight_decay=0.0, momentum=0.0
@@ -56,10 +58,10 @@ class Variant:
         self.best = max(self.best, BATCH * steps / (time.perf_counter() - begin))
 
 
-def measure(width: int, rounds: int, seconds: float) -> list[dict[str, object]]:
-    """Return one row for each layout and precision at one width."""
+def measure(net: str, width: int, rounds: int, seconds: float) -> list[dict[str, object]]:
+    """Return one row for each layout and precision of one net at one width."""
     variants = [
-        Variant(width, precision, channels_last=last)
+        Variant(net, width, precision, channels_last=last)
         for precision in ("fp32", "bf16")
         for last in (False, True)
     ]
@@ -70,6 +72,7 @@ def measure(width: int, rounds: int, seconds: float) -> list[dict[str, object]]:
             variant.round(seconds)
     return [
         {
+            "net": net,
             "width": width,
             "precision": v.device.precision,
             "layout": "channels_last" if v.device.channels_last else "channels_first",
@@ -85,11 +88,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--peer", help="accepted for make bench; there is no peer to this one")
     parser.add_argument("--widths", default="16,32,64,128,256")
+    parser.add_argument("--residual-widths", default="8,16,32,64")
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as units do
     rounds, seconds = (2, 0.5) if given.quick else (4, 1.5)
-    rows = [r for w in given.widths.split(",") for r in measure(int(w), rounds, seconds)]
+    widths = {"convnet3": given.widths, "preact_resnet": given.residual_widths}
+    rows = [
+        row
+        for net, listed in widths.items()
+        for width in listed.split(",")
+        for row in measure(net, int(width), rounds, seconds)
+    ]
     result = {
         "name": "layout",
         "unit": "images/s",

@@ -8,7 +8,13 @@ from torch import nn
 from relearn.errors import ParameterError, TrainingError
 from relearn.models.checkpoint import Architecture, build_fresh
 from relearn.training import device as module
-from relearn.training.device import BF16_FROM_WIDTH, PLAIN_CPU, Device, open_device
+from relearn.training.device import (
+    BF16_FROM_RESIDUAL_WIDTH,
+    BF16_FROM_WIDTH,
+    PLAIN_CPU,
+    Device,
+    open_device,
+)
 from relearn.training.randomness import isolated, seed_of
 
 
@@ -45,6 +51,30 @@ def test_auto_says_what_it_took(monkeypatch):
         found = open_device("auto", "auto", width_hint=width)
         assert found.precision == expected
         assert found.describe().startswith(f"cpu, {expected}, channels first (auto: ")
+
+
+def test_residual_nets_lie_channels_last_on_a_cpu_and_auto_says_why(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for width, bf16, expected, why in (
+        (BF16_FROM_RESIDUAL_WIDTH, True, "bf16", "width 16 is 16 or more"),
+        (BF16_FROM_RESIDUAL_WIDTH - 1, True, "fp32", "residual nets of width 16 on"),
+        (256, False, "fp32", "this CPU has no bf16 instructions"),
+    ):
+        monkeypatch.setattr(module, "cpu_multiplies_bf16", lambda bf16=bf16: bf16)
+        found = open_device("auto", "auto", residual_width_hint=width)
+        assert found.precision == expected
+        assert found.describe().startswith(f"cpu, {expected}, channels last (auto: ")
+        assert why in found.reason
+    for precision in ("fp32", "bf16"):
+        assert open_device("cpu", precision, residual_width_hint=8).channels_last
+        assert not open_device("cpu", precision, width_hint=256).channels_last
+
+
+def test_an_architecture_tells_which_of_the_two_widths_it_has():
+    residual = Architecture("preact_resnet", 3, 32, 10, {"width": 16, "depth": 8})
+    plain = Architecture("convnet3", 1, 28, 5, {"width": 4})
+    assert (residual.width, residual.residual_width) == (0, 16)
+    assert (plain.width, plain.residual_width) == (4, 0)
 
 
 def test_unknown_names_suggest_the_near_miss():

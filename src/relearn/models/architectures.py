@@ -55,6 +55,11 @@ class Architecture:
         """Channels of a convnet, for the choice of precision; 0 for other nets."""
         return int(self.options.get("width", 0)) if self.name.startswith("convnet") else 0
 
+    @property
+    def residual_width(self) -> int:
+        """Channels of the first stage of a residual net with batch norm; 0 for other nets."""
+        return int(self.options.get("width", 0)) if self.name == "preact_resnet" else 0
+
 
 def build_fresh(architecture: Architecture, *, seed: int) -> nn.Module:
     """Return a net with freshly drawn weights, a function of (architecture, seed).

@@ -21,8 +21,18 @@ BF16_FROM_WIDTH = 64
 Source: ``benchmarks/results/layout.json`` (``benchmarks/bench_layout.py``, convnet3, one thread).
 Images per second of bf16 over fp32: width 16 1.07, 32 1.07, 64 1.19, 128 1.36, 256 1.47; below 64
 that does not pay for the import of Fabric. Channels last is slower at every width (0.7 in fp32,
-0.14 to 0.29 in bf16), because of the normalisation of single channels, so that a CPU never uses it.
-On a GPU, bf16 and channels last are the usual choice; there it was not measured.
+0.14 to 0.29 in bf16), because of the normalisation of single channels, so that a CPU never uses it
+for such a net. On a GPU, bf16 and channels last are the usual choice; there it was not measured.
+"""
+
+BF16_FROM_RESIDUAL_WIDTH = 16
+"""As ``BF16_FROM_WIDTH``, for residual nets with batch norm, which a CPU runs in channels last.
+
+Source: steps of PGD-5 adversarial training of preact_resnet, one thread, AMD EPYC with AVX512-BF16.
+Speed over fp32 in channels first, for channels last in fp32 and in bf16: images of 8 pixels at
+depth 8: width 8 1.10 and 1.11, 16 1.23 and 1.34, 32 1.19 and 1.54, 64 1.07 and 1.73; of 28 pixels:
+width 8 1.32 and 1.59, 16 1.17 and 1.83, 32 1.25 and 1.91, 64 1.18 and 2.17. Plain training agrees
+(the rows of preact_resnet in ``benchmarks/results/layout.json``).
 """
 
 
@@ -78,13 +88,17 @@ PLAIN_CPU = Device("cpu", "fp32")
 """The CPU in fp32: needs no Lightning Fabric."""
 
 
-def open_device(device: str, precision: str, *, width_hint: int = 0) -> Device:
+def open_device(
+    device: str, precision: str, *, width_hint: int = 0, residual_width_hint: int = 0
+) -> Device:
     """Return the device that the parameters ask for.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         precision: ``auto``, ``fp32`` or ``bf16``.
         width_hint: Channels of the net's convolutions, for ``precision: auto``; 0 = not known.
+        residual_width_hint: Channels of the first stage of a residual net with batch norm, which
+            decide on precision and layout; 0 = another net.
 
     Raises:
         TrainingError: ``cuda`` was asked for and is not there.
@@ -93,10 +107,11 @@ def open_device(device: str, precision: str, *, width_hint: int = 0) -> Device:
     name = _device_name(device)
     if precision not in ("auto", "fp32", "bf16"):
         raise one_of("execution.precision", precision, ("auto", "fp32", "bf16"))
-    chosen, reason = (precision, "") if precision != "auto" else _precision(name, width_hint)
+    widths = (width_hint, residual_width_hint)
+    chosen, reason = (precision, "") if precision != "auto" else _precision(name, *widths)
     if name == "cpu" and chosen == "fp32":
-        return Device("cpu", "fp32", reason=reason)
-    channels_last = name.startswith("cuda") and chosen == "bf16"
+        return Device("cpu", "fp32", residual_width_hint > 0, reason)
+    channels_last = residual_width_hint > 0 if name == "cpu" else chosen == "bf16"
     return Device(name, chosen, channels_last, reason, _fabric_autocast(name, chosen))
 
 
@@ -116,16 +131,19 @@ def _device_name(device: str) -> str:
     return device if ":" in device else "cuda:0"
 
 
-def _precision(name: str, width: int) -> tuple[str, str]:
+def _precision(name: str, width: int, residual_width: int) -> tuple[str, str]:
     """Return the precision for ``auto`` and the reason."""
     if name.startswith("cuda"):
         able = torch.cuda.is_bf16_supported()
         return ("bf16", "auto: this GPU has bf16") if able else ("fp32", "auto: no bf16 here")
     if not cpu_multiplies_bf16():
         return "fp32", "auto: this CPU has no bf16 instructions"
-    if width < BF16_FROM_WIDTH:
-        return "fp32", f"auto: bf16 is known to pay for convnets of width {BF16_FROM_WIDTH} on"
-    return "bf16", f"auto: width {width} is {BF16_FROM_WIDTH} or more"
+    kind, least = "convnets", BF16_FROM_WIDTH
+    if residual_width > 0:
+        kind, least, width = "residual nets", BF16_FROM_RESIDUAL_WIDTH, residual_width
+    if width < least:
+        return "fp32", f"auto: bf16 is known to pay for {kind} of width {least} on"
+    return "bf16", f"auto: width {width} is {least} or more"
 
 
 def cpu_multiplies_bf16() -> bool:
