@@ -11,7 +11,7 @@ from relearn.data.ball import Ball
 from relearn.errors import DataError, EvidenceError
 from relearn.evaluation.attacks.pgd import Pgd
 from relearn.evaluation.attacks.scoring import attacked_pixels, correct_mask, robust_mask
-from relearn.evaluation.attacks.white_box import distance, measuring
+from relearn.evaluation.attacks.white_box import length, measuring
 from relearn.evaluation.robustness import (
     bf16_difference,
     class_shares,
@@ -79,7 +79,7 @@ def test_attacked_images_stay_in_the_ball_and_in_the_range_of_pixels(
         *(digits.model, digits.images, digits.labels), attack=pgd(ball), ball=ball, seed=1
     )
 
-    assert float(distance(points, digits.pixels, ball.norm).max()) <= ball.epsilon + 1e-6
+    assert float(length(points - digits.pixels, ball.norm).max()) <= ball.epsilon + 1e-6
     assert float(points.min()) >= 0
     assert float(points.max()) <= 1
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-
 from relearn.evaluation.attacks.losses import cross_entropy
-from relearn.evaluation.attacks.white_box import climb, is_fooled, logits_at
+from relearn.evaluation.attacks.white_box import climb, logits_at
+from relearn.evaluation.attacks.worst import Worst
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -50,14 +49,14 @@ class Pgd:
         generator: Generator,
     ) -> Tensor:
         """Return the worst point met for each sample; see ``Attack.perturb``."""
-        worst = _Worst(pixels, labels, self.stop_early)
+        worst = Worst(pixels, labels, self.stop_early)
         for _ in range(self.restarts):
             if not len(worst.left):
                 break
             self._restart(model, worst, ball, generator)
         return worst.points
 
-    def _restart(self, model: nn.Module, worst: _Worst, ball: Ball, generator: Generator) -> None:
+    def _restart(self, model: nn.Module, worst: Worst, ball: Ball, generator: Generator) -> None:
         images, labels = worst.pixels[worst.left], worst.labels[worst.left]
         points = ball.random_start(images, generator) if self.random_start else images
         for _ in range(self.steps):
@@ -72,29 +71,3 @@ class Pgd:
             points = ball.ascend(points, images, gradient, self.step_size)
         logits = logits_at(model, points)
         worst.meet(points, logits, cross_entropy(logits, labels, labels))
-
-
-class _Worst:
-    """The worst point of each sample so far, and which samples are still attacked."""
-
-    def __init__(self, pixels: Tensor, labels: Tensor, stop_early: bool) -> None:
-        self.pixels, self.labels = pixels, labels
-        self.points = pixels.clone()
-        self.losses = torch.full_like(labels, -torch.inf, dtype=torch.float32)
-        self.fooled = torch.zeros_like(labels, dtype=torch.bool)
-        self.left = torch.arange(len(labels), device=labels.device)
-        self._stop_early = stop_early
-
-    def meet(self, points: Tensor, logits: Tensor, losses: Tensor) -> Tensor | None:
-        """Write down what is worse than before; return which rows go on, None for all."""
-        fooled = is_fooled(logits, self.labels[self.left])
-        known = self.fooled[self.left]
-        # a point that fools is worse than any that does not, whatever its loss
-        worse = (fooled & ~known) | ((fooled == known) & (losses > self.losses[self.left]))
-        rows = self.left[worse]
-        self.points[rows], self.losses[rows] = points[worse], losses[worse]
-        self.fooled[rows] = fooled[worse]
-        if not self._stop_early or not bool(fooled.any()):
-            return None
-        self.left = self.left[~fooled]
-        return ~fooled

@@ -147,13 +147,12 @@ def per_sample(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def distance(points: Tensor, pixels: Tensor, norm: str) -> Tensor:
-    """Return how far the points are from the images, shape (batch,).
+def length(change: Tensor, norm: str) -> Tensor:
+    """Return the length of each sample's change, shape (batch,).
 
     Args:
-        points: Shape (batch, channels, height, width).
-        pixels: As ``points``.
+        change: Shape (batch, channels, height, width).
         norm: ``linf`` or ``l2``.
     """
-    apart = (points - pixels).flatten(1)
-    return apart.abs().amax(1) if norm == "linf" else apart.norm(dim=1)
+    flat = change.flatten(1)
+    return flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
