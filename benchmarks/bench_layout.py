@@ -1,7 +1,7 @@
 """Which memory layout and precision trains a convolutional net fastest, by net and width.
 
 One thread, whole training steps (forward, backward, fused Adam) on 28-pixel images of convnet3,
-which normalises single channels, and of preact_resnet of depth 8, which has batch norm.
+which normalises single channels, and of two nets with batch norm.
 The rounds of all variants are interleaved, so that a busy machine hits all of them alike, and the
 best round of each counts. Prints one JSON line last; ``ratio`` is the images per second over those
 of fp32 in channels-first layout at the same width.
@@ -23,7 +23,7 @@ from relearn.training.optimizers import make_optimizer
 
 BATCH = 64
 CLASSES = 300
-OPTIONS: dict[str, dict[str, int]] = {"convnet3": {}, "preact_resnet": {"depth": 8}}
+OPTIONS: dict[str, dict[str, int]] = {"convnet3": {}, "convnet5": {}, "preact_resnet": {"depth": 8}}
 
 
 class Variant:
@@ -88,16 +88,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--peer", help="accepted for make bench; there is no peer to this one")
     parser.add_argument("--widths", default="16,32,64,128,256")
-    parser.add_argument("--residual-widths", default="8,16,32,64")
+    parser.add_argument("--batch-norm-widths", default="8,16,32,64")
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as units do
     rounds, seconds = (2, 0.5) if given.quick else (4, 1.5)
-    widths = {"convnet3": given.widths, "preact_resnet": given.residual_widths}
     rows = [
         row
-        for net, listed in widths.items()
-        for width in listed.split(",")
+        for net in OPTIONS
+        for width in (given.widths if net == "convnet3" else given.batch_norm_widths).split(",")
         for row in measure(net, int(width), rounds, seconds)
     ]
     result = {

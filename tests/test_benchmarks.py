@@ -144,8 +144,9 @@ def test_every_row_runs_on_tiny_nets(modules):
 
 @pytest.mark.full
 def test_the_layout_benchmark_runs_and_prints_json():
+    widths = ["--widths", "2", "--batch-norm-widths", "2"]
     done = subprocess.run(
-        [sys.executable, str(FOLDER / "bench_layout.py"), "--quick", "--widths", "2"],
+        [sys.executable, str(FOLDER / "bench_layout.py"), "--quick", *widths],
         capture_output=True,
         text=True,
         check=False,

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from relearn.errors import ParameterError, TrainingError
-from relearn.models.checkpoint import Architecture, build_fresh
+from relearn.models.architectures import Architecture, build_fresh, build_net
 from relearn.training import device as module
 from relearn.training.device import (
-    BF16_FROM_RESIDUAL_WIDTH,
+    BF16_FROM_BATCH_NORM_WIDTH,
     BF16_FROM_WIDTH,
     PLAIN_CPU,
     Device,
@@ -53,28 +53,34 @@ def test_auto_says_what_it_took(monkeypatch):
         assert found.describe().startswith(f"cpu, {expected}, channels first (auto: ")
 
 
-def test_residual_nets_lie_channels_last_on_a_cpu_and_auto_says_why(monkeypatch):
+def test_nets_with_batch_norm_lie_channels_last_on_a_cpu_and_auto_says_why(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for width, bf16, expected, why in (
-        (BF16_FROM_RESIDUAL_WIDTH, True, "bf16", "width 16 is 16 or more"),
-        (BF16_FROM_RESIDUAL_WIDTH - 1, True, "fp32", "residual nets of width 16 on"),
+        (BF16_FROM_BATCH_NORM_WIDTH, True, "bf16", "width 16 is 16 or more"),
+        (BF16_FROM_BATCH_NORM_WIDTH - 1, True, "fp32", "nets with batch norm of width 16 on"),
         (256, False, "fp32", "this CPU has no bf16 instructions"),
     ):
         monkeypatch.setattr(module, "cpu_multiplies_bf16", lambda bf16=bf16: bf16)
-        found = open_device("auto", "auto", residual_width_hint=width)
+        found = open_device("auto", "auto", batch_norm_width_hint=width)
         assert found.precision == expected
         assert found.describe().startswith(f"cpu, {expected}, channels last (auto: ")
         assert why in found.reason
     for precision in ("fp32", "bf16"):
-        assert open_device("cpu", precision, residual_width_hint=8).channels_last
+        assert open_device("cpu", precision, batch_norm_width_hint=8).channels_last
         assert not open_device("cpu", precision, width_hint=256).channels_last
 
 
-def test_an_architecture_tells_which_of_the_two_widths_it_has():
-    residual = Architecture("preact_resnet", 3, 32, 10, {"width": 16, "depth": 8})
-    plain = Architecture("convnet3", 1, 28, 5, {"width": 4})
-    assert (residual.width, residual.residual_width) == (0, 16)
-    assert (plain.width, plain.residual_width) == (4, 0)
+def test_an_architecture_tells_the_width_of_nets_with_batch_norm():
+    """The list of names against what is built."""
+    for name, options in (
+        ("preact_resnet", {"width": 16, "depth": 8}),
+        ("convnet5", {"width": 16}),
+        ("convnet3", {"width": 16}),
+        ("mlp", {"width": 16, "depth": 2}),
+    ):
+        architecture = Architecture(name, 3, 32, 10, options)
+        norms = [m for m in build_net(architecture).modules() if isinstance(m, nn.BatchNorm2d)]
+        assert architecture.batch_norm_width == (16 if norms else 0)
 
 
 def test_unknown_names_suggest_the_near_miss():

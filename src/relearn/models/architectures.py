@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_WITH_BATCH_NORM = ("convnet5", "preact_resnet")
+
+
 @dataclass(frozen=True)
 class Architecture:
     """All that is needed to make a net, but for its weights, and to feed it.
@@ -56,9 +59,9 @@ class Architecture:
         return int(self.options.get("width", 0)) if self.name.startswith("convnet") else 0
 
     @property
-    def residual_width(self) -> int:
-        """Channels of the first stage of a residual net with batch norm; 0 for other nets."""
-        return int(self.options.get("width", 0)) if self.name == "preact_resnet" else 0
+    def batch_norm_width(self) -> int:
+        """First channels of our nets with batch norm, for precision and layout; 0 for others."""
+        return int(self.options.get("width", 0)) if self.name in _WITH_BATCH_NORM else 0
 
 
 def build_fresh(architecture: Architecture, *, seed: int) -> nn.Module:

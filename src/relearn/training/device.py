@@ -25,14 +25,15 @@ that does not pay for the import of Fabric. Channels last is slower at every wid
 for such a net. On a GPU, bf16 and channels last are the usual choice; there it was not measured.
 """
 
-BF16_FROM_RESIDUAL_WIDTH = 16
-"""As ``BF16_FROM_WIDTH``, for residual nets with batch norm, which a CPU runs in channels last.
+BF16_FROM_BATCH_NORM_WIDTH = 16
+"""As ``BF16_FROM_WIDTH``, for nets with batch norm, which a CPU runs in channels last.
 
-Source: steps of PGD-5 adversarial training of preact_resnet, one thread, AMD EPYC with AVX512-BF16.
-Speed over fp32 in channels first, for channels last in fp32 and in bf16: images of 8 pixels at
-depth 8: width 8 1.10 and 1.11, 16 1.23 and 1.34, 32 1.19 and 1.54, 64 1.07 and 1.73; of 28 pixels:
-width 8 1.32 and 1.59, 16 1.17 and 1.83, 32 1.25 and 1.91, 64 1.18 and 2.17. Plain training agrees
-(the rows of preact_resnet in ``benchmarks/results/layout.json``).
+Source: steps of PGD-5 adversarial training, one thread, AMD EPYC with AVX512-BF16. Speed over fp32
+in channels first, for channels last in fp32 and in bf16. convnet5, 8 pixels: width 8 1.15 and 1.12,
+16 1.18 and 1.33, 32 1.21 and 1.61, 64 1.04 and 1.63; 28 pixels: 8 1.28 and 1.49, 16 1.20 and 1.80,
+64 1.13 and 2.12. preact_resnet of depth 8, 8 pixels: 8 1.10 and 1.11, 16 1.23 and 1.34, 64 1.07 and
+1.73; 28 pixels: 8 1.32 and 1.59, 16 1.17 and 1.83, 64 1.18 and 2.17. Plain training agrees
+(``benchmarks/results/layout.json``).
 """
 
 
@@ -89,7 +90,7 @@ PLAIN_CPU = Device("cpu", "fp32")
 
 
 def open_device(
-    device: str, precision: str, *, width_hint: int = 0, residual_width_hint: int = 0
+    device: str, precision: str, *, width_hint: int = 0, batch_norm_width_hint: int = 0
 ) -> Device:
     """Return the device that the parameters ask for.
 
@@ -97,8 +98,8 @@ def open_device(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         precision: ``auto``, ``fp32`` or ``bf16``.
         width_hint: Channels of the net's convolutions, for ``precision: auto``; 0 = not known.
-        residual_width_hint: Channels of the first stage of a residual net with batch norm, which
-            decide on precision and layout; 0 = another net.
+        batch_norm_width_hint: First channels of a net with batch norm, which decide on precision
+            and layout in place of ``width_hint``; 0 = a net without.
 
     Raises:
         TrainingError: ``cuda`` was asked for and is not there.
@@ -107,11 +108,11 @@ def open_device(
     name = _device_name(device)
     if precision not in ("auto", "fp32", "bf16"):
         raise one_of("execution.precision", precision, ("auto", "fp32", "bf16"))
-    widths = (width_hint, residual_width_hint)
+    widths = (width_hint, batch_norm_width_hint)
     chosen, reason = (precision, "") if precision != "auto" else _precision(name, *widths)
     if name == "cpu" and chosen == "fp32":
-        return Device("cpu", "fp32", residual_width_hint > 0, reason)
-    channels_last = residual_width_hint > 0 if name == "cpu" else chosen == "bf16"
+        return Device("cpu", "fp32", batch_norm_width_hint > 0, reason)
+    channels_last = batch_norm_width_hint > 0 if name == "cpu" else chosen == "bf16"
     return Device(name, chosen, channels_last, reason, _fabric_autocast(name, chosen))
 
 
@@ -131,7 +132,7 @@ def _device_name(device: str) -> str:
     return device if ":" in device else "cuda:0"
 
 
-def _precision(name: str, width: int, residual_width: int) -> tuple[str, str]:
+def _precision(name: str, width: int, batch_norm_width: int) -> tuple[str, str]:
     """Return the precision for ``auto`` and the reason."""
     if name.startswith("cuda"):
         able = torch.cuda.is_bf16_supported()
@@ -139,8 +140,8 @@ def _precision(name: str, width: int, residual_width: int) -> tuple[str, str]:
     if not cpu_multiplies_bf16():
         return "fp32", "auto: this CPU has no bf16 instructions"
     kind, least = "convnets", BF16_FROM_WIDTH
-    if residual_width > 0:
-        kind, least, width = "residual nets", BF16_FROM_RESIDUAL_WIDTH, residual_width
+    if batch_norm_width > 0:
+        kind, least, width = "nets with batch norm", BF16_FROM_BATCH_NORM_WIDTH, batch_norm_width
     if width < least:
         return "fp32", f"auto: bf16 is known to pay for {kind} of width {least} on"
     return "bf16", f"auto: width {width} is {least} or more"
