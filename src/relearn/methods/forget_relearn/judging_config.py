@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from relearn.strict import Strict
+
+SMALLEST_AUTO_ATTACK = 50
+"""Test images below which a share of survivors is not worth telling."""
 
 
 class MonitorConfig(Strict):
@@ -38,19 +41,22 @@ class AutoAttackConfig(Strict):
     """The cascade of attacks, each on what the ones before have left.
 
     Attributes:
-        version: ``standard``: APGD-CE, APGD-T, FAB-T, Square; ``reduced``: APGD-CE and APGD-T, and
-            is called reduced wherever it is shown; ``none``.
-        images: Test images attacked; 0 = all.
-        steps: Iterations of the white-box attacks (the authors' standard: 100).
-        targets: Classes aimed at by the targeted attacks, at most classes - 1.
-        square_queries: Queries of Square for each image (standard: 5000).
+        version: ``standard``: APGD-CE, APGD-T, FAB-T, Square; ``reduced``: APGD-CE and APGD-T with
+            3 targets, called reduced wherever it is shown; ``none``.
+        images: Test images attacked, ``SMALLEST_AUTO_ATTACK`` or more; 0 = all.
     """
 
     version: Literal["standard", "reduced", "none"]
     images: int = Field(ge=0)
-    steps: int = Field(ge=1)
-    targets: int = Field(ge=1)
-    square_queries: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.version != "none" and 0 < self.images < SMALLEST_AUTO_ATTACK:
+            raise ValueError(
+                f"images: got {self.images}, expected {SMALLEST_AUTO_ATTACK} or more (fewer tell "
+                "the share too coarsely), or 0 for all; set version: none to leave it out"
+            )
+        return self
 
 
 class MaskingConfig(Strict):
@@ -60,16 +66,18 @@ class MaskingConfig(Strict):
         enabled: Whether they are made.
         images: Test images they use.
         steps: Steps of the long attack, which must not help the model.
-        tolerance: Accuracy by which chance may break a check.
-        huge_epsilon: Radius at which hardly anything may survive.
+        restarts: Random starts, which must not help it either.
+        queries: Queries of the black-box attack, which must be no stronger than the gradient's.
+        huge_epsilon: Radius, in every pixel, at which hardly anything may survive.
         survivors: Robust accuracy allowed there.
     """
 
     enabled: bool
     images: int = Field(ge=10)
-    steps: int = Field(ge=1)
-    tolerance: float = Field(ge=0, lt=1)
-    huge_epsilon: float = Field(gt=0)
+    steps: int = Field(ge=11)
+    restarts: int = Field(ge=2)
+    queries: int = Field(ge=1)
+    huge_epsilon: float = Field(gt=0, le=1)
     survivors: float = Field(ge=0, lt=1)
 
 

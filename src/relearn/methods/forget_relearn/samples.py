@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from relearn.data.batches import Batches
 from relearn.data.images import Split
 from relearn.data.label_noise import noisy_labels
-from relearn.data.redraw import redraw
+from relearn.data.randomness import generator_of
+from relearn.data.redraw import base_classes, redraw
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,16 +88,23 @@ def draw_samples(stream: Stream, config: SamplesConfig, *, seed: int) -> Samples
         validation_images=config.validation_images,
         seed=seed,
     )
-    numbers = stream.split("train").classes
+    numbers = base_classes(stream)
     train = splits["train"]
     labels, wrong = noisy_labels(
         train.labels, share=config.label_noise, classes=len(numbers), seed=seed
     )
     return Samples(
         train=Split(train.images, labels),
-        validation=splits["validation"],
-        test=splits["test"],
+        validation=_shuffled(splits["validation"], seed=seed, door="validation"),
+        test=_shuffled(splits["test"], seed=seed, door="test"),
         wrong=wrong,
         class_names=tuple(stream.class_names[int(n)] for n in numbers),
         class_numbers=numbers,
     )
+
+
+def _shuffled(split: Split, *, seed: int, door: str) -> Split:
+    """Return the images in another order, so that the first few are of all classes."""
+    generator = generator_of(seed, f"forget_relearn.samples.{door}")
+    order = torch.randperm(len(split), generator=generator)
+    return Split(split.images[order], split.labels[order])

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from relearn.data.ball import Ball
 from relearn.errors import ParameterError
 from relearn.evaluation.efficiency import Stopwatch
 from relearn.evaluation.records import Intervention, Log
 from relearn.methods.forget_relearn.consolidate import StableModel, decay_of
+from relearn.methods.forget_relearn.roll_back import weights_of
 from relearn.methods.forget_relearn.samples import draw_samples
 from relearn.methods.forget_relearn.triggers import Trigger
 from relearn.methods.forget_relearn.watch import Examiner, OverfittingAlarm, Recovery
@@ -20,7 +23,7 @@ from relearn.models.layer_groups import GROUPS, choose_layers, group_of_tensor
 from relearn.models.normalised import NormalisedNet
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from relearn.data.images import Stream
     from relearn.methods.forget_relearn.arms import Training
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from relearn.models.checkpoint import Architecture, Checkpoint
     from relearn.training.device import Device
 
-Weights = dict[str, "Tensor"]
+Weights = dict[str, torch.Tensor]
 
 
 @dataclass
@@ -57,8 +60,10 @@ class Books:
         recoveries: One a forgetting.
         interventions: The ledger.
         pictures: Tensors for the before and after pictures.
+        seen: Number of a forgetting to what its pictures measured.
         notes: Metric to value, measured once.
-        losses: Sum and number of losses since the last evaluation.
+        sums: Since the last evaluation: sum of losses, of accuracies on attacked batches, and their
+            number, float64, shape (3,), on the device, so that no step waits for it.
     """
 
     curves: dict[str, list[list[Any]]] = field(default_factory=dict)
@@ -67,8 +72,9 @@ class Books:
     recoveries: list[Recovery] = field(default_factory=list)
     interventions: list[Intervention] = field(default_factory=list)
     pictures: Weights = field(default_factory=dict)
+    seen: dict[int, dict[str, float]] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
-    losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    sums: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
     def plain(self) -> dict[str, Any]:
         """Return what a resume point can keep."""
@@ -79,8 +85,9 @@ class Books:
             "recoveries": [asdict(one) for one in self.recoveries],
             "interventions": [one.as_row() for one in self.interventions],
             "pictures": self.pictures,
+            "seen": self.seen,
             "notes": self.notes,
-            "losses": self.losses,
+            "sums": self.sums,
         }
 
     @classmethod
@@ -97,8 +104,9 @@ class Books:
             recoveries=[Recovery(**row) for row in state["recoveries"]],
             interventions=[Intervention(**row) for row in state["interventions"]],
             pictures=dict(state["pictures"]),
+            seen=dict(state["seen"]),
             notes=dict(state["notes"]),
-            losses=list(state["losses"]),
+            sums=state["sums"].clone(),
         )
 
 
@@ -135,7 +143,7 @@ class Session:
         self.architecture = replace(base.architecture, classes=self.samples.classes)
         self.model = device.place(start_of(base, self.architecture, config, seed=seed).train())
         self.net = self.as_pixels(self.model)
-        self.first: Weights = _copied(self.model) if self._rewinds else {}
+        self.first: Weights = weights_of(self.model) if self._rewinds else {}
         self.batches = self.samples.batches(config.train, seed=seed, device=device.name)
         self.ball = Ball(config.attack.norm, config.attack.epsilon)
         self.shares = forgotten_shares(self.model, training, head=config.head)
@@ -146,7 +154,7 @@ class Session:
         self.examiner = Examiner(
             self.samples, config.monitor, attack=config.attack, ball=self.ball, seed=seed
         )
-        self.books = Books()
+        self.books = Books(sums=torch.zeros(3, dtype=torch.float64, device=device.name))
         self.watch = Stopwatch()
         self.where = f"forget_relearn: training {training.name}, seed {seed}"
 
@@ -205,6 +213,7 @@ class Session:
             state: Read from a resume point.
         """
         self.books = Books.from_plain(state["books"])
+        self.books.sums = self.books.sums.to(self.device.name)
         self.trigger.restore(state["trigger"])
         self.alarm.restore(state["alarm"])
         if state["stable"] is not None:
@@ -270,7 +279,3 @@ def _biases(model: nn.Module, shares: Mapping[str, float]) -> dict[str, float]:
     names = {name for name, _ in model.named_parameters()}
     found = {name.removesuffix("weight") + "bias": share for name, share in shares.items()}
     return {name: share for name, share in found.items() if name in names and name not in shares}
-
-
-def _copied(model: nn.Module) -> Weights:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
