@@ -140,9 +140,9 @@ class Fab:
             return
         images, labels = best.pixels[rows], best.labels[rows]
         way = best.points[rows] - images
-        low, high = torch.zeros(len(rows), device=way.device), torch.ones(len(rows)).to(way.device)
         below = margin(logits_at(model, images), labels)
         above = margin(logits_at(model, images + way), labels)
+        low, high = torch.zeros_like(below), torch.ones_like(below)
         for step in range(1, self.search_steps + 1):
             past = _PAST**step
             share = (-below / (above - below + _TINY)).clamp(0, 1 - past) + past

@@ -23,6 +23,33 @@ BATCH = 256
 """Images a pass, where nothing else is said."""
 
 
+def clean_logits(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    batch_size: int = BATCH,
+    precision: str = "fp32",
+) -> Tensor:
+    """Return the logits of stored images, float32, shape (n, classes), on the CPU.
+
+    Args:
+        model: Pixels to logits.
+        images: uint8, shape (n, channels, height, width).
+        batch_size: Images a pass.
+        precision: See ``measuring``.
+
+    Raises:
+        EvidenceError: A logit is not finite, or weights are not fp32.
+    """
+    with measuring(model, precision):
+        parts = [
+            logits_at(model, to_pixels(some, model)).cpu() for some in images.split(batch_size)
+        ]
+    logits = torch.cat(parts)
+    _require_finite(logits)
+    return logits
+
+
 def correct_mask(
     model: nn.Module,
     images: Tensor,
@@ -42,16 +69,11 @@ def correct_mask(
 
     Raises:
         DataError: The images are not uint8, none, or not as many as labels.
-        EvidenceError: A logit is not finite.
+        EvidenceError: As ``clean_logits``.
     """
     _require_images(images, labels)
-    with measuring(model, precision):
-        logits = [
-            logits_at(model, to_pixels(some, model)).cpu() for some in images.split(batch_size)
-        ]
-    known = torch.cat(logits)
-    _require_finite(known)
-    return ~is_fooled(known, labels.cpu())
+    logits = clean_logits(model, images, batch_size=batch_size, precision=precision)
+    return ~is_fooled(logits, labels.cpu())
 
 
 def attacked_pixels(
