@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from relearn.data.config import DataConfig
 from relearn.errors import ParameterError, near_miss
+from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.extend_config import FROM_BASE, AddClassesConfig
 from relearn.methods.zap.map_config import ZapMapConfig
@@ -64,6 +65,7 @@ class Parameters(Strict):
         pretrain: The base checkpoint.
         zap: Resetting the last layer.
         zap_map: Where, and on how much data, zapping pays.
+        forget_relearn: Forgetting part of the weights and relearning, in adversarial training.
         compare: Comparison and report.
         promote: Roll-out.
         add_classes: New classes for a trained checkpoint.
@@ -78,6 +80,7 @@ class Parameters(Strict):
     pretrain: PretrainConfig
     zap: ZapConfig
     zap_map: ZapMapConfig
+    forget_relearn: ForgetRelearnConfig
     compare: CompareConfig
     promote: PromoteConfig
     add_classes: AddClassesConfig

@@ -4,21 +4,36 @@ prepare_data   source -> images -> splits -> stream        read and divide the i
 pretrain       stream -> base                              one net that all methods start from
 zap            base, stream -> zap.records, ledger         reset the last layer again and again
 zap_map        base, stream -> zap_map.table              for which data does it pay?
+forget_relearn base, stream -> forget_relearn.records      forget some weights, then relearn
 compare        records of all methods -> report            does it help on these images?
 add_classes    base or unit, new folder -> checkpoint      new classes, old ones checked
 promote        decision, units -> model registry           roll out, and back
 
-``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. Nothing here imports torch.
+``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot`` is
+the same road for that method, such as ``kedro run --env digits --pipeline forget_relearn_pilot``.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from relearn.pipelines import add_classes, compare, prepare_data, pretrain, promote, zap, zap_map
+from relearn.pipelines import (
+    add_classes,
+    compare,
+    forget_relearn,
+    prepare_data,
+    pretrain,
+    promote,
+    zap,
+    zap_map,
+)
 
 PILOT = ("prepare_data", "pretrain", "zap", "compare")
 """What ``kedro run`` does, in the order of the road."""
+
+ROADS = {"forget_relearn_pilot": ("prepare_data", "pretrain", "forget_relearn", "compare")}
+"""The same road for one other method, under a name of its own."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -28,9 +43,14 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pretrain": pretrain.create_pipeline(),
         "zap": zap.create_pipeline(),
         "zap_map": zap_map.create_pipeline(),
+        "forget_relearn": forget_relearn.create_pipeline(),
         "compare": compare.create_pipeline(),
         "add_classes": add_classes.create_pipeline(),
         "promote": promote.create_pipeline(),
     }
-    pilot = sum((named[name] for name in PILOT), start=Pipeline([]))
-    return {"__default__": pilot, **named}
+    roads = {"__default__": PILOT, **ROADS}
+    whole = {
+        road: sum((named[name] for name in names), start=Pipeline([]))
+        for road, names in roads.items()
+    }
+    return {**whole, **named}

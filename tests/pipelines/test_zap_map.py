@@ -157,7 +157,7 @@ def units(tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         # whether base and stream are the present ones is the law of another test
-        patch.setattr("relearn.pipelines.zap.study.require_present", lambda *_, **__: None)
+        patch.setattr("relearn.training.present.require_present", lambda *_, **__: None)
         plan = nodes.plan_conditions(
             **given, pretrain=None, data=None, seeds=SeedsConfig(first=0, count=2)
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relearn.errors import EvidenceError, StaleInputError
+from relearn.methods.forget_relearn.config import BEST_ON_VALIDATION, ForgetRelearnConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.provenance import Provenance, digest
@@ -29,13 +30,14 @@ logger = logging.getLogger(__name__)
 
 
 def compare_records(
-    compare: CompareConfig, zap: ZapConfig, **tables: Any
+    compare: CompareConfig, zap: ZapConfig, forget_relearn: ForgetRelearnConfig, **tables: Any
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the table of comparisons and the decision on each method.
 
     Args:
         compare: How it is computed.
         zap: Parameters of the method, which hold what was said before the run.
+        forget_relearn: Parameters of the method, likewise.
         tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
             ``<method>_recommendation``.
 
@@ -49,7 +51,8 @@ def compare_records(
     from relearn.reports.summary import decision_document
 
     _require_records(tables)
-    found = {m: _judge_method(m, c, compare, tables) for m, c in {"zap": zap}.items()}
+    configs = {"zap": zap, "forget_relearn": forget_relearn}
+    found = {m: _judge_method(m, c, compare, tables) for m, c in configs.items()}
     decision = decision_document(
         {method: entry for method, (_, entry) in found.items()},
         title=compare.title,
@@ -59,12 +62,15 @@ def compare_records(
     return pd.DataFrame(rows), decision
 
 
-def draw_comparison(compare: CompareConfig, zap: ZapConfig, **tables: Any) -> tuple[Figure, Figure]:
-    """Return the paired differences of all methods, and what the arms cost.
+def draw_comparison(
+    compare: CompareConfig, zap: ZapConfig, forget_relearn: ForgetRelearnConfig, **tables: Any
+) -> tuple[Figure, Figure]:
+    """Return the paired differences of all methods that were run, and what the arms cost.
 
     Args:
         compare: Further comparisons.
         zap: Parameters of the method.
+        forget_relearn: Parameters of the method.
         tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
     import pandas as pd
@@ -74,8 +80,11 @@ def draw_comparison(compare: CompareConfig, zap: ZapConfig, **tables: Any) -> tu
     from relearn.reports.figures import draw_differences
     from relearn.reports.method_figures import draw_costs
 
+    _require_records(tables)
     comparisons, costs, baselines = [], [], []
-    for method, config in {"zap": zap}.items():
+    for method, config in {"zap": zap, "forget_relearn": forget_relearn}.items():
+        if tables[f"{method}_records"].empty:
+            continue
         evidence = _evidence_of(method, config, tables)
         records, spent = tables[f"{method}_records"], tables[f"{method}_costs"]
         comparisons += compare_method(records, method=method, evidence=evidence, config=compare)
@@ -154,13 +163,24 @@ def _judge_method(
 
 
 def _evidence_of(method: str, config: Any, tables: Mapping[str, Any]) -> EvidenceConfig:
-    """Return what was said before the run; a study names its two arms in its recommendation."""
+    """Return what was said before the run, with arms that only the run could name.
+
+    A study names its two arms in its recommendation, a rule names the baseline there.
+    """
     evidence: EvidenceConfig = config.evidence
-    study = _plain(tables, f"{method}_recommendation")
-    if study.get("study", "arms") == "arms":
+    told = _plain(tables, f"{method}_recommendation")
+    study = told.get("study", "arms") != "arms"
+    by_rule = evidence.baseline_arm == BEST_ON_VALIDATION
+    if (not study and not by_rule) or tables[f"{method}_records"].empty:
         return evidence
-    arms = {"baseline_arm": study["baseline_arm"], "treated_arm": study["treated_arm"]}
-    return evidence.model_copy(update={**arms, "sham_arm": ""})
+    if "baseline_arm" not in told:
+        raise StaleInputError(
+            f"{method}.recommendation: does not name the baseline arm, which "
+            f"{method}.evidence.baseline_arm={evidence.baseline_arm} leaves to it; run "
+            f"`kedro run --pipeline {method}` again (same --env and --params)"
+        )
+    arms = {"baseline_arm": told["baseline_arm"], "treated_arm": told["treated_arm"]}
+    return evidence.model_copy(update={**arms, "sham_arm": ""} if study else arms)
 
 
 def _require_records(tables: Mapping[str, Any]) -> None:

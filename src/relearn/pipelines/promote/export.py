@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from relearn.errors import CheckpointError, one_of
@@ -24,11 +25,13 @@ def inference_module(method: str, checkpoint: Checkpoint) -> nn.Module:
     Raises:
         ParameterError: The method is not one that can be rolled out.
     """
-    if method != "zap":
-        raise one_of("promote.method", method, ("zap",))
-    from relearn.methods.zap import inference_module as make_module
+    from relearn.pipelines.promote.pipeline import METHODS
 
-    return make_module(checkpoint)
+    if method not in METHODS:
+        raise one_of("promote.method", method, METHODS)
+    package = import_module(f"relearn.methods.{method}.inference")
+    module: nn.Module = package.inference_module(checkpoint)
+    return module
 
 
 def example_of(checkpoint: Checkpoint) -> Tensor:

@@ -115,8 +115,9 @@ def require_settled(checkpoint: Checkpoint, minimum: int) -> int:
     if int(steps) < minimum:
         raise CheckpointError(
             f"promote.minimum_steps_after_intervention: the last change outside the optimizer is "
-            f"{steps} steps old, {minimum} are asked for; train longer after it (for zap: raise "
-            "zap.policy.settle_steps) or promote another seed"
+            f"{steps} steps old, {minimum} are asked for; train longer after it (raise "
+            "zap.policy.settle_steps, or forget_relearn.cycle.relearn_epochs) or promote another "
+            "seed"
         )
     return int(steps)
 

@@ -54,8 +54,8 @@ def choose_settings(
     Returns:
         Columns arm, rate_factor, shift_pixels, score, seeds, seconds, at_border, chosen.
     """
-    from relearn.pipelines.zap.study import require_present
     from relearn.pipelines.zap.tuning import tune
+    from relearn.training.present import require_present
 
     require_present(base, stream, pretrain=pretrain, data=data)
     return tune(
@@ -236,6 +236,7 @@ def draw_figures(
         One figure with the five panels in this order.
     """
     from relearn.pipelines.zap import figures
+    from relearn.reports.stacked import stacked
 
     panels = (
         figures.learning(records, interventions, zap),
@@ -244,7 +245,7 @@ def draw_figures(
         figures.shock(records, zap),
         figures.heads(exploration if len(exploration) else records, zap),
     )
-    return figures.stacked(panels)
+    return stacked(panels)
 
 
 def _first_job(

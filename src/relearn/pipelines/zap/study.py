@@ -9,39 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from relearn.data.config import DataConfig
-    from relearn.data.images import Stream
     from relearn.methods.zap.config import ZapConfig
-    from relearn.models.checkpoint import Checkpoint
-    from relearn.training.config import PretrainConfig
-
-
-def require_present(
-    base: Checkpoint, stream: Stream, *, pretrain: PretrainConfig, data: DataConfig
-) -> None:
-    """Check that stream and base checkpoint belong to the present parameters.
-
-    Args:
-        base: Its provenance names configuration and stream.
-        stream: The present stream.
-        pretrain: The present parameters of pre-training.
-        data: The present parameters of the data.
-
-    Raises:
-        StaleInputError: Naming the pipeline to run again.
-    """
-    from relearn.provenance import Provenance, digest
-
-    if stream.provenance is not None:
-        stream.provenance.require(config=data.stream_digest())
-    told = base.provenance
-    made = Provenance(
-        "base",
-        "pretrain",
-        config=str(told.get("config", "")),
-        inputs={"stream": str(told.get("stream", ""))},
-    )
-    made.require(config=digest(pretrain), inputs={"stream": stream.digest})
 
 
 def verify_units(units: Sequence[tuple[str, int, Path]]) -> dict[str, Any]:
@@ -181,6 +149,7 @@ def recommendation_of(
     from relearn.methods.zap.arms import baseline_of
     from relearn.reports.comparison import compare_arms
     from relearn.reports.questions import headline_question
+    from relearn.reports.recommendation import verdict_of
 
     baseline = baseline_of(zap)
     treated = zap.evidence.treated_arm
@@ -196,27 +165,11 @@ def recommendation_of(
         "fresh_seeds": zap.compare != "arms",
     }
     if found.difference is not None:
-        told |= _verdict(found.difference, zap, treated)
+        told |= verdict_of(found.difference, evidence)
     if zap.compare != "arms":
         told["variants"] = _variants(exploration, zap)
     told["seconds"] = float(costs[costs["metric"] == "total_seconds"]["value"].sum())
     return told
-
-
-def _verdict(difference: Any, zap: ZapConfig, treated: str) -> dict[str, Any]:
-    sign = 1.0 if zap.evidence.direction == "higher" else -1.0
-    ends = sorted(sign * end for end in (difference.low, difference.high) if end is not None)
-    matters = sign * difference.mean >= zap.evidence.smallest_difference
-    helps = bool(ends) and ends[0] > 0 and matters
-    text = f"use {treated}" if helps else "no benefit shown: keep the baseline"
-    if difference.pairs < zap.evidence.minimum_seeds:
-        text += f" (pilot: {difference.pairs} pairs, a claim needs {zap.evidence.minimum_seeds})"
-    return {
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "recommendation": text,
-    }
 
 
 def _variants(exploration: pd.DataFrame, zap: ZapConfig) -> list[dict[str, Any]]:

@@ -52,9 +52,9 @@ def plan_conditions(
     """
     import pandas as pd
 
-    from relearn.pipelines.zap.study import require_present
     from relearn.pipelines.zap.units import Job
     from relearn.pipelines.zap_map.cells import cells_of
+    from relearn.training.present import require_present
 
     require_present(base, stream, pretrain=pretrain, data=data)
     here = ExecutionConfig(

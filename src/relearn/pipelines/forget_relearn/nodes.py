@@ -1,0 +1,394 @@
+"""Nodes of the ``forget_relearn`` pipeline: thin, each a call or two into method and reports.
+
+Kedro evaluates the annotations of nodes while it starts, so names that would import torch or pandas
+stand for ``Any`` at run time and for themselves when types are checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relearn.data.config import DataConfig
+from relearn.errors import EvidenceError
+from relearn.methods.forget_relearn.config import ForgetRelearnConfig
+from relearn.parameters import SeedsConfig, StorageConfig
+from relearn.reports.config import CompareConfig
+from relearn.training.config import ExecutionConfig, PretrainConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from relearn.data.images import Stream
+    from relearn.models.checkpoint import Checkpoint
+else:
+    DataFrame = Figure = Stream = Checkpoint = Any
+
+_log = logging.getLogger(__name__)
+
+
+def estimate_cost(
+    *,
+    base: Checkpoint,
+    stream: Stream,
+    forget_relearn: ForgetRelearnConfig,
+    pretrain: PretrainConfig,
+    data: DataConfig,
+    seeds: SeedsConfig,
+    execution: ExecutionConfig,
+    compare: CompareConfig,
+) -> dict[str, Any]:
+    """Refuse what cannot be run, measure a few steps, and say what the whole will take.
+
+    Args:
+        base: Architecture, and weights where trainings continue them.
+        stream: Frozen data.
+        forget_relearn: Knobs.
+        pretrain: Only to see that ``base`` belongs to the present parameters.
+        data: Only to see that ``stream`` does.
+        seeds: Seeds of the pairs.
+        execution: Device and workers.
+        compare: Its price of an hour is used.
+
+    Returns:
+        The forecast; ``text`` is a paragraph to read.
+    """
+    from relearn.methods.forget_relearn.forecast import forecast
+    from relearn.pipelines.forget_relearn.checks import require_runnable
+    from relearn.training.device import open_device
+    from relearn.training.present import require_present
+
+    require_present(base, stream, pretrain=pretrain, data=data)
+    require_runnable(base, stream, forget_relearn, seed=seeds.first)
+    device = open_device(execution.device, execution.precision, width_hint=base.architecture.width)
+    found: dict[str, Any] = forecast(
+        base,
+        stream,
+        forget_relearn,
+        seeds=seeds.count,
+        workers=execution.workers,
+        device=device,
+        price_per_hour=compare.price_per_hour,
+        currency=compare.currency,
+    )
+    _log.info("forget_relearn: %s", found["text"])
+    return found
+
+
+def choose_settings(
+    *,
+    base: Checkpoint,
+    stream: Stream,
+    forecast: dict[str, Any],
+    forget_relearn: ForgetRelearnConfig,
+    seeds: SeedsConfig,
+    execution: ExecutionConfig,
+    storage: StorageConfig,
+) -> DataFrame:
+    """Return every candidate setting tried, and which one each training takes.
+
+    Args:
+        base: As for ``estimate_cost``.
+        stream: As for ``estimate_cost``.
+        forecast: Only so that nothing is trained before it was said what that takes.
+        forget_relearn: Knobs.
+        seeds: The choice uses seeds apart from these.
+        execution: Device and workers.
+        storage: Where units lie.
+
+    Returns:
+        Columns training, schedule, rate_factor, score, seeds, seconds, at_border, chosen.
+    """
+    from relearn.pipelines.forget_relearn.tuning import tune
+
+    first = _first_job(base, stream, forget_relearn, seeds=seeds, execution=execution)
+    return tune(first, _folder(storage, "tuning"))
+
+
+def train_models(
+    *,
+    base: Checkpoint,
+    stream: Stream,
+    selection: DataFrame,
+    forget_relearn: ForgetRelearnConfig,
+    seeds: SeedsConfig,
+    execution: ExecutionConfig,
+    storage: StorageConfig,
+) -> DataFrame:
+    """Run every training with every seed; return the index of the trainings.
+
+    Args:
+        base: As for ``estimate_cost``.
+        stream: As for ``estimate_cost``.
+        selection: Settings chosen for each training.
+        forget_relearn: Knobs.
+        seeds: Seeds of the pairs.
+        execution: Device and workers.
+        storage: Where units lie.
+
+    Returns:
+        Columns training, seed, path, digest, reused.
+    """
+    from relearn.methods.forget_relearn.arms import trainings_of
+    from relearn.pipelines.forget_relearn import road
+
+    first = _first_job(base, stream, forget_relearn, seeds=seeds, execution=execution)
+    pairs = [(name, seed) for seed in seeds.all for name in trainings_of(forget_relearn)]
+    return road.train_models(first, selection, _folder(storage, "trainings"), pairs=pairs)
+
+
+def judge_arms(
+    *,
+    base: Checkpoint,
+    stream: Stream,
+    selection: DataFrame,
+    trained_units: DataFrame,
+    forget_relearn: ForgetRelearnConfig,
+    seeds: SeedsConfig,
+    execution: ExecutionConfig,
+    storage: StorageConfig,
+) -> DataFrame:
+    """Judge every model that the trainings deliver; return the index of the arms.
+
+    Args:
+        base: As for ``estimate_cost``.
+        stream: As for ``estimate_cost``.
+        selection: Settings chosen for each training.
+        trained_units: Index of the trainings.
+        forget_relearn: Knobs.
+        seeds: Seeds of the pairs.
+        execution: Device and workers.
+        storage: Where units lie.
+
+    Returns:
+        Columns arm, seed, path, digest, reused.
+    """
+    from relearn.pipelines.forget_relearn import road
+
+    first = _first_job(base, stream, forget_relearn, seeds=seeds, execution=execution)
+    return road.judge_arms(first, selection, trained_units, _folder(storage, "arms"))
+
+
+def confirm_winner(
+    *,
+    base: Checkpoint,
+    stream: Stream,
+    selection: DataFrame,
+    units: DataFrame,
+    forget_relearn: ForgetRelearnConfig,
+    seeds: SeedsConfig,
+    execution: ExecutionConfig,
+    storage: StorageConfig,
+) -> DataFrame:
+    """Train baseline and winner of a study on fresh seeds; no rows for ``compare: arms``.
+
+    Args:
+        base: As for ``estimate_cost``.
+        stream: As for ``estimate_cost``.
+        selection: Settings chosen for each training.
+        units: Index of the arms that competed.
+        forget_relearn: Knobs.
+        seeds: Seeds of the competition; fresh ones are apart.
+        execution: Device and workers.
+        storage: Where units lie.
+
+    Returns:
+        The same columns as ``judge_arms``.
+    """
+    from relearn.methods.forget_relearn.arms import training_of
+    from relearn.pipelines.forget_relearn import road, study
+
+    if forget_relearn.compare == "arms":
+        return units.iloc[:0]
+    first = _first_job(base, stream, forget_relearn, seeds=seeds, execution=execution)
+    arms = study.pair_of(units, forget_relearn)
+    start = seeds.first + study.FRESH_SEEDS
+    fresh = range(start, start + forget_relearn.study.confirm_seeds)
+    names = dict.fromkeys(training_of(forget_relearn, arm).name for arm in arms)
+    pairs = [(name, seed) for seed in fresh for name in names]
+    trained = road.train_models(first, selection, _folder(storage, "trainings"), pairs=pairs)
+    return road.judge_arms(first, selection, trained, _folder(storage, "arms"), arms=arms)
+
+
+def collect_results(
+    units: DataFrame, confirmed_units: DataFrame, forget_relearn: ForgetRelearnConfig
+) -> tuple[DataFrame, ...]:
+    """Return records, costs, ledger and predictions to be compared, and a study's exploration.
+
+    Args:
+        units: Index of the arms.
+        confirmed_units: Index of a study's confirmation; then only this is compared.
+        forget_relearn: Its digest ties the tables to the parameters.
+    """
+    from pandas import DataFrame
+
+    from relearn.arm_store import tables_of
+    from relearn.provenance import Provenance, digest
+
+    arms = forget_relearn.compare == "arms"
+    compared = units if arms else confirmed_units
+    tables = tables_of([Path(p) for p in compared["path"]])
+    exploration = DataFrame(columns=tables["records"].columns)
+    if not arms:
+        exploration = tables_of([Path(p) for p in units["path"]])["records"]
+    config = digest(forget_relearn)
+    made = Provenance("forget_relearn.records", "forget_relearn", config=config).to_json()
+    for table in (*tables.values(), exploration):
+        table.attrs["provenance"] = made
+    names = ("records", "costs", "interventions", "predictions")
+    return (*(tables[name] for name in names), exploration)
+
+
+def check_ledger(units: DataFrame, confirmed_units: DataFrame) -> dict[str, Any]:
+    """Verify every forgetting again, by drawing its mask and values anew.
+
+    Args:
+        units: Index of the arms.
+        confirmed_units: Index of a study's confirmation.
+
+    Returns:
+        rows, verified, failed (a list of what did not come out the same) and orders_equal.
+    """
+    from relearn.pipelines.forget_relearn.study import verify_units
+
+    both = [
+        (str(arm), int(seed), Path(path))
+        for table in (units, confirmed_units)
+        for arm, seed, path in zip(table["arm"], table["seed"], table["path"], strict=True)
+    ]
+    return verify_units(both)
+
+
+def diagnose(
+    records: DataFrame,
+    costs: DataFrame,
+    selection: DataFrame,
+    forecast: Mapping[str, Any],
+    *,
+    forget_relearn: ForgetRelearnConfig,
+) -> dict[str, Any]:
+    """Say what a reader must know before believing the table, masked gradients above all.
+
+    Args:
+        records: Of the arms that are compared.
+        costs: Of the same.
+        selection: Settings chosen for each training.
+        forecast: What the run was said to take.
+        forget_relearn: Knobs.
+
+    Returns:
+        findings (sentences), best_last (rows), spending, masked (checks that failed) and gate
+        (why nothing may be decided from the table; empty where it may).
+    """
+    from relearn.pipelines.forget_relearn import findings
+
+    masked = findings.masked_gradients(records)
+    return {
+        "findings": findings.findings_of(records, selection, forget_relearn),
+        "best_last": findings.best_last(records),
+        "spending": findings.spending(costs, forecast, forget_relearn),
+        "masked": masked,
+        "gate": f"The gradients are masked: {'; '.join(masked)}." if masked else "",
+    }
+
+
+def recommend(
+    records: DataFrame,
+    costs: DataFrame,
+    exploration: DataFrame,
+    diagnostics: Mapping[str, Any],
+    *,
+    forget_relearn: ForgetRelearnConfig,
+) -> dict[str, Any]:
+    """Name the baseline by its rule, and recommend the treated arm or a study's winner, or none.
+
+    Args:
+        records: Of the arms, or of a study's confirmation.
+        costs: Of the same.
+        exploration: Records of a study's variants; empty for ``compare: arms``.
+        diagnostics: Nothing is recommended where they say that gradients are masked.
+        forget_relearn: Knobs.
+
+    Returns:
+        study, arms, candidates of the baseline, seeds, difference with its interval,
+        recommendation, variants of a study.
+
+    Raises:
+        EvidenceError: A check against masked gradients failed; all records are saved by now.
+    """
+    from relearn.pipelines.forget_relearn.study import recommendation_of, study_table
+
+    if diagnostics["masked"]:
+        raise EvidenceError(
+            f"gradient masking: {'; '.join(diagnostics['masked'])}; the robust accuracies are not "
+            "to be believed and nothing is recommended (records and diagnostics are kept); train "
+            "with a stronger attack (forget_relearn.attack), or see forget_relearn.judging.masking"
+        )
+    found = recommendation_of(records, costs, exploration, forget_relearn)
+    if forget_relearn.compare != "arms":
+        _log.info("\n\n%s\n", study_table(found))
+    return found
+
+
+def draw_figures(
+    records: DataFrame,
+    interventions: DataFrame,
+    exploration: DataFrame,
+    forget_relearn: ForgetRelearnConfig,
+) -> Figure:
+    """Draw curves, phases and recoveries, and below them a study where there is one.
+
+    Args:
+        records: Of the arms that are compared.
+        interventions: Ledger of the same.
+        exploration: Records of a study's variants; empty for ``compare: arms``.
+        forget_relearn: Knobs.
+
+    Returns:
+        One figure: one dataset leaves the namespace.
+    """
+    from relearn.pipelines.forget_relearn import figures
+    from relearn.reports.stacked import stacked
+
+    panels = [figures.overview(records, interventions, forget_relearn)]
+    study = figures.study_figure(exploration, forget_relearn) if len(exploration) else None
+    return stacked([*panels, study]) if study is not None else panels[0]
+
+
+def draw_before_after(
+    units: DataFrame, confirmed_units: DataFrame, forget_relearn: ForgetRelearnConfig
+) -> Figure:
+    """Draw features and predictions before, right after and long after each forgetting.
+
+    Args:
+        units: Index of the arms.
+        confirmed_units: Index of a study's confirmation; then only this is drawn.
+        forget_relearn: Knobs.
+    """
+    from relearn.pipelines.forget_relearn import figures
+
+    compared = units if forget_relearn.compare == "arms" else confirmed_units
+    return figures.before_after(compared, forget_relearn)
+
+
+def _first_job(
+    base: Checkpoint,
+    stream: Stream,
+    config: ForgetRelearnConfig,
+    *,
+    seeds: SeedsConfig,
+    execution: ExecutionConfig,
+) -> Any:
+    from relearn.methods.forget_relearn.arms import trainings_of
+    from relearn.pipelines.forget_relearn.units import TrainingJob
+    from relearn.tracking import current_run
+
+    name = next(iter(trainings_of(config)))
+    return TrainingJob(base, stream, config, name, seeds.first, execution, current_run())
+
+
+def _folder(storage: StorageConfig, name: str) -> Path:
+    return Path(storage.folder) / "06_models" / "forget_relearn" / name
