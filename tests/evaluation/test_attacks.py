@@ -26,7 +26,10 @@ from relearn.evaluation.attacks.white_box import Attack, is_fooled, length, logi
 from relearn.models.normalised import NormalisedNet
 
 both_norms = pytest.mark.parametrize("norm", ["linf", "l2"])
-WHITE_BOX = [Apgd(), Apgd("targeted_logits_ratio"), Apgd("targeted_margin"), Fab(steps=20)]
+WHITE_BOX = [
+    *(Apgd(steps=50), Apgd("targeted_logits_ratio", 50), Apgd("targeted_margin", 50)),
+    Fab(steps=10),
+]
 POINTS_AT_THE_NEAREST = WHITE_BOX[1:]
 EVERY = [
     *(Apgd(steps=20), Apgd("targeted_logits_ratio", steps=10, targets=3), Fab(steps=5, targets=3)),
@@ -116,9 +119,9 @@ def test_auto_pgd_climbs_at_least_as_high_as_pgd_in_equal_steps(
     ball = Ball(norm, 0.1 if norm == "linf" else 0.6)
     heights = []
     for attack in (
-        Apgd(steps=40, stop_early=False),
-        Pgd(ball.epsilon / 4, 40, stop_early=False),
-        Pgd(ball.epsilon / 10, 40, stop_early=False),
+        Apgd(steps=30, stop_early=False),
+        Pgd(ball.epsilon / 4, 30, stop_early=False),
+        Pgd(ball.epsilon / 10, 30, stop_early=False),
     ):
         points = attacked_pixels(
             *(digits.model, digits.images, digits.labels), attack=attack, ball=ball, seed=0

@@ -19,8 +19,8 @@ QUICK = AutoAttack(
     (
         ("apgd_ce", Apgd(steps=15)),
         ("apgd_t", Apgd("targeted_logits_ratio", steps=15, targets=3)),
-        ("fab_t", Fab(steps=10, targets=3)),
-        ("square", Square(150)),
+        ("fab_t", Fab(steps=5, targets=3)),
+        ("square", Square(80)),
     ),
 )
 

@@ -19,7 +19,7 @@ from relearn.evaluation.gradient_masking import (
 if TYPE_CHECKING:
     from attacked_nets import Attacked
 
-QUICK = MaskingChecks(queries=300, restarts=3)
+QUICK = MaskingChecks(queries=200, restarts=2, many_steps=30)
 
 
 def findings(model: nn.Module, attacked: Attacked, ball: Ball) -> dict[str, Finding]:
