@@ -49,6 +49,7 @@ def trained_on_digits() -> Attacked:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    optimizer.zero_grad()
     held = order[1200:1320]
     return Attacked(model.eval(), images[held], labels[held])
 

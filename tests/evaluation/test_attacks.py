@@ -132,6 +132,37 @@ def test_auto_pgd_climbs_at_least_as_high_as_pgd_in_equal_steps(
     assert heights[0] >= max(heights[1:])
 
 
+class Hill(nn.Module):
+    """A net whose cross-entropy for label 0 has its only maximum at one point of the range."""
+
+    def __init__(self, top: Tensor) -> None:
+        super().__init__()
+        self.top = nn.Parameter(top)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        height = -(pixels - self.top).square().flatten(1).sum(1)
+        return torch.stack([torch.zeros_like(height), height], dim=1)
+
+
+@both_norms
+def test_auto_pgd_comes_to_rest_on_an_inner_maximum_where_pgd_goes_to_and_fro(norm: str) -> None:
+    ball = Ball(norm, 0.2)
+    pixels = torch.full((3, 1, 4, 4), 0.5)
+    away = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    model = Hill(0.5 + 0.1 * away / length(away.unsqueeze(0), norm))
+    rests = {}
+    for attack in (Apgd(stop_early=False), Pgd(0.05, 100, stop_early=False)):
+        points = attack.perturb(
+            *(model, pixels, torch.zeros(3, dtype=torch.int64)),
+            ball=ball,
+            generator=generator_of(0, "test"),
+        )
+        rests[type(attack).__name__] = float(length(points - model.top.detach(), norm).max())
+
+    assert rests["Apgd"] < 0.005
+    assert rests["Apgd"] < rests["Pgd"] / 3
+
+
 def test_the_checkpoints_are_those_of_the_paper() -> None:
     # p = 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99 by the recursion of section 3.1
     assert list(checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]

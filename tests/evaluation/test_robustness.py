@@ -129,6 +129,7 @@ def test_an_attack_leaves_modes_weights_and_gradients_alone(digits: Attacked) ->
     assert not model.model[1].training
     model.eval()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.backends.mkldnn.matmul.fp32_precision == switch
 
 
