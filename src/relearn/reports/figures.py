@@ -188,7 +188,14 @@ def _spread_of(rows: pd.DataFrame, factor: float) -> tuple[Any, Any, Any, Any]:
 
 
 def draw_heatmap(
-    table: pd.DataFrame, *, title: str, x_label: str, y_label: str, unit: str = "", note: str = ""
+    table: pd.DataFrame,
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    unit: str = "",
+    note: str = "",
+    width: float = 7.6,
 ) -> Figure:
     """Return a heat map, with the numbers written in where there is room for them.
 
@@ -202,10 +209,11 @@ def draw_heatmap(
         y_label: What the rows are.
         unit: Unit of the numbers.
         note: What n and the numbers mean.
+        width: Inches.
     """
     values = table.to_numpy(dtype=float)
-    small = values.size <= 64
-    figure, axes = new_figure(7.6, min(1.6 + 0.42 * len(table), 6.4) if small else 5.0)
+    small = values.size <= 120
+    figure, axes = new_figure(width, min(1.6 + 0.42 * len(table), 6.4) if small else 5.0)
     axis = axes[0, 0]
     image = axis.imshow(values, aspect="auto", cmap="cividis", interpolation="nearest")
     figure.colorbar(image, ax=axis, shrink=0.9).set_label(unit, fontsize=9)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from relearn.reports.document import Picture
 from relearn.reports.figures import draw_curves, draw_heatmap
 from relearn.reports.method_figures import draw_shocks
+from relearn.reports.robust_pictures import robust_figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,10 @@ CURVES = {
         Curve("pretrain", "validation_accuracy", "Pre-training", "optimizer step", marked=True),
     ),
 }
-"""Method to the curves that are drawn where the records have them: one line per new method."""
+"""Method to the curves that are drawn where the records have them."""
+
+FURTHER = {"forget_relearn": robust_figures}
+"""Method to the function that yields title, caption and figure of all that is not such a curve."""
 
 
 def png_of(figure: Figure, *, dots_per_inch: int = 110) -> bytes:
@@ -111,6 +115,9 @@ def method_pictures(
         found.append(
             Picture("Shock and recovery", caption, png_of(draw_shocks(shocks_of(records))))
         )
+    if method in FURTHER:
+        drawn = FURTHER[method](records, baseline=baseline)
+        found += [Picture(title, caption, png_of(figure)) for title, caption, figure in drawn]
     return found
 
 
