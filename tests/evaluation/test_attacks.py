@@ -94,7 +94,7 @@ def test_no_attack_leaves_the_ball_or_the_range_of_pixels(
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_no_white_box_attack_fools_what_square_and_the_formula_call_robust(norm: str) -> None:
+def test_square_fools_nothing_that_the_formula_calls_robust(norm: str) -> None:
     attacked = linear(7)
     ball = middling_ball(attacked, norm)
     safe = linear_distances(attacked, norm) > ball.epsilon
