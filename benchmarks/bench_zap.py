@@ -18,34 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import here
-from side_by_side import Job, race
+from side_by_side import Job
+from table_row import Row, measured
 
 OURS, PEER = "zap_work", "zap_official"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    Attributes:
-        name: Such as ``zap.iid_bf16``.
-        unit: What is counted per second.
-        ours: Our work.
-        peer: The other code's; None compares with nothing.
-        precision: Ours; the official code has fp32 alone.
-        goal: Ratio that the project set itself; None for rows without.
-        conditions: What a reader must know.
-        against: ``official`` or what else the ratio is over.
-    """
-
-    name: str
-    unit: str
-    ours: Job
-    peer: Job | None
-    precision: str
-    goal: float | None
-    conditions: str
-    against: str = "official code"
 
 
 @dataclass(frozen=True)
@@ -253,28 +229,6 @@ def _stacking_rows(size: Size) -> Iterator[Row]:
             "over stacked and stepped together",
             against="ours stacked",
         )
-
-
-def measured(row: Row, *, repetitions: int, threads: int) -> dict[str, object]:
-    """Run one row and return it as plain values."""
-    found = race(row.ours, row.peer, repetitions=repetitions, threads=threads)
-
-    def short(value: float | None) -> float | None:
-        return None if value is None else float(f"{value:.4g}")
-
-    return {
-        "name": row.name,
-        "ours": short(found.ours),
-        "peer": short(found.peer),
-        "ratio": short(found.ratio),
-        "ratio_range": [short(found.lowest), short(found.highest)] if found.ratio else None,
-        "ratio_by_the_clock": short(found.clock_ratio),
-        "goal": row.goal,
-        "unit": row.unit,
-        "precision": row.precision,
-        "against": row.against,
-        "conditions": row.conditions,
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,13 +9,15 @@ thread on an idle machine that is the time on the clock, and others at work do n
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
 import statistics
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 Repetition = Callable[[], float]
@@ -38,7 +40,12 @@ class Job:
 
 
 class Worker:
-    """A process that waits, and does a repetition when told."""
+    """A process that waits, and does a repetition when told.
+
+    Attributes:
+        first: What the first repetition returned.
+        megabytes: Largest memory of the process so far; NaN where nobody tells.
+    """
 
     def __init__(self, job: Job, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -46,12 +53,12 @@ class Worker:
         self._process = context.Process(target=_serve, args=(theirs, job, threads), daemon=True)
         self._process.start()
         theirs.close()
-        self._receive()  # it is ready
+        self.first, self.megabytes = self._receive()  # it is ready
 
     def rates(self) -> tuple[float, float]:
         """Return the units per CPU second, and per second on the clock, of one repetition."""
         self._pipe.send("go")
-        units, busy, passed = self._receive()
+        units, busy, passed, self.megabytes = self._receive()
         return units / busy, units / passed
 
     def close(self) -> None:
@@ -76,15 +83,36 @@ def _serve(pipe: Connection, job: Job, threads: int) -> None:
 
         torch.set_num_threads(threads)
         repetition = getattr(importlib.import_module(job.module), job.maker)(**job.options)
-        repetition()
-        pipe.send(("ready", None))
+        pipe.send(("ready", (repetition(), _peak_megabytes())))
         while pipe.recv() == "go":
             busy, passed = time.process_time(), time.perf_counter()
             units = repetition()
             busy, passed = time.process_time() - busy, time.perf_counter() - passed
-            pipe.send(("done", (units, busy, passed)))
+            pipe.send(("done", (units, busy, passed, _peak_megabytes())))
     except Exception:  # the parent raises it
         pipe.send(("failed", traceback.format_exc()))
+
+
+def _peak_megabytes() -> float:
+    """Return the largest resident memory of this process since it began."""
+    listing = Path("/proc/self/status")
+    if listing.exists():
+        for line in listing.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return math.nan
+
+
+def outcome(job: Job, *, threads: int) -> float:
+    """Return what one repetition returns, made in a process of its own.
+
+    Args:
+        job: The work.
+        threads: Of the process.
+    """
+    worker = Worker(job, threads)
+    worker.close()
+    return worker.first
 
 
 @dataclass(frozen=True)
@@ -98,6 +126,7 @@ class Race:
         lowest: Smallest of those ratios.
         highest: Largest of them.
         clock_ratio: As ``ratio``, by the clock.
+        megabytes: Largest memory of our process and of the other's.
     """
 
     ours: float
@@ -106,6 +135,7 @@ class Race:
     lowest: float | None = None
     highest: float | None = None
     clock_ratio: float | None = None
+    megabytes: tuple[float, ...] = ()
 
 
 def race(ours: Job, peer: Job | None, *, repetitions: int, threads: int) -> Race:
@@ -123,7 +153,7 @@ def race(ours: Job, peer: Job | None, *, repetitions: int, threads: int) -> Race
     finally:
         for worker in workers:
             worker.close()
-    return _summary(rounds)
+    return replace(_summary(rounds), megabytes=tuple(worker.megabytes for worker in workers))
 
 
 def _summary(rounds: Sequence[Sequence[tuple[float, float]]]) -> Race:

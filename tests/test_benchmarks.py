@@ -21,6 +21,7 @@ ROW = {
     "goal",
     "unit",
     "precision",
+    "megabytes",
     "against",
     "conditions",
 }

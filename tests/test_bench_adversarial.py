@@ -1,0 +1,77 @@
+"""The benchmark of adversarial training runs on tiny batches and prints what is kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import adversarial_work
+    import bench_adversarial
+
+    # not in the tests' process
+    monkeypatch.setattr(adversarial_work, "keep_freed_memory", lambda: True)
+    return bench_adversarial, adversarial_work
+
+
+def test_the_net_has_the_size_of_the_papers_net(modules):
+    from relearn.models.checkpoint import build_fresh
+
+    net = build_fresh(modules[1].architecture(), seed=0)
+    assert sum(p.numel() for p in net.parameters()) == 11_172_170  # counted in the official code
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_is_done_again_and_again_and_counted(modules, precision):
+    repetition = modules[1].step(batch_size=2, steps=1, precision=precision)
+    assert [repetition(), repetition()] == [1.0, 1.0]
+
+
+def test_short_trainings_return_a_robust_accuracy(modules):
+    found = modules[1].trained(precision="fp32", epochs=1, seeds=1)()
+    assert 0 <= found <= 1
+
+
+def test_every_row_names_work_that_exists_and_says_what_the_other_code_does_besides(modules):
+    bench, work = modules
+    rows = [
+        row for threads in (1, 2) for row in bench.rows(bench.WHOLE, "somewhere", threads=threads)
+    ]
+    assert len({row.name for row in rows}) == len(rows) == 4
+    assert all(hasattr(work, row.ours.maker) for row in rows)
+    assert {row.goal for row in rows} == {6.0, 1.7}
+    assert all("the official code also computes" in row.conditions for row in rows)
+
+
+def test_a_checkout_that_is_none_is_refused_in_one_line(modules, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        modules[0].main(["--peer", str(tmp_path)])
+    assert ended.value.code != 0
+    assert "no train_cifar.py" in capsys.readouterr().err
+
+
+@pytest.mark.full
+def test_the_last_line_is_one_json_object_with_a_row_for_each_claim():
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "bench_adversarial.py"), "--quick", "--threads", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert {row["name"] for row in result["rows"]} == {
+        "adversarial.step_bf16",
+        "adversarial.step_fp32",
+        "adversarial.same_result_bf16",
+    }
+    assert all(row["ours"] >= 0 for row in result["rows"])
