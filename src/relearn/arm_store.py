@@ -133,4 +133,4 @@ def _predictions(folder: Path, rows: Mapping[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame(columns)
     frame.insert(0, "arm", first["arm"])
     frame.insert(1, "seed", first["seed"])
-    return frame.reset_index(names="index")
+    return frame if "index" in frame else frame.reset_index(names="index")

@@ -103,5 +103,6 @@ def questions_of(
         for name, other in config.secondary.items()
         if other.method == method
     ]
-    # The headline named twice would be corrected for as two comparisons.
-    return headline, shams, [o for o in others if replace(o, name=headline.name) != headline]
+    # What is asked already, named twice, would be corrected for as two comparisons.
+    asked = [replace(question, name="") for question in (headline, *shams)]
+    return headline, shams, [o for o in others if replace(o, name="") not in asked]

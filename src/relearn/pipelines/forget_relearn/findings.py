@@ -31,7 +31,7 @@ def findings_of(
     return [
         *_border_findings(selection),
         *_overfitting_findings(records),
-        *_recovery_findings(records),
+        *_recovery_findings(_one_arm_each(records, config)),
         *_attack_findings(records, config),
     ]
 
@@ -68,6 +68,18 @@ def _overfitting_findings(records: pd.DataFrame) -> list[str]:
             f"epoch {rows['value'].min():.0f} on; use forget_relearn.loss.name=pgd_at."
         )
     return found
+
+
+def _one_arm_each(records: pd.DataFrame, config: ForgetRelearnConfig) -> pd.DataFrame:
+    """Return the rows of one arm for each training: its arms share the forgettings."""
+    from relearn.methods.forget_relearn.arms import trainings_of
+
+    there = set(records["arm"])
+    first = [
+        next((arm for arm in training.deliveries if arm in there), "")
+        for training in trainings_of(config).values()
+    ]
+    return records[records["arm"].isin(first)]
 
 
 def _recovery_findings(records: pd.DataFrame) -> list[str]:
@@ -172,7 +184,12 @@ def spending(
     from relearn.methods.forget_relearn.arms import trainings_of
 
     means = costs.groupby(["arm", "metric"])["value"].mean()
-    told: dict[str, Any] = {"forecast": dict(forecast), "train_seconds": {}}
+    told: dict[str, Any] = {
+        "forecast_seconds": forecast["wall_seconds"],
+        "forecast_cpu_seconds": forecast["cpu_seconds"],
+        "forecast_extra_percent": forecast["extra_percent"],
+        "train_seconds": {},
+    }
     sums = costs.groupby(["arm", "metric"])["value"].sum()
     judged = float(costs[costs["metric"] == "judge_seconds"]["value"].sum())
     spent = judged

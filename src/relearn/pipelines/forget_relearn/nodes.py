@@ -74,7 +74,10 @@ def estimate_cost(
         price_per_hour=compare.price_per_hour,
         currency=compare.currency,
     )
-    _log.info("forget_relearn: %s", found["text"])
+    _log.info(
+        "forget_relearn: what it takes; units that are there already are reused\n\n%s\n",
+        found["text"],
+    )
     return found
 
 
@@ -353,25 +356,30 @@ def draw_figures(
     from relearn.pipelines.forget_relearn import figures
     from relearn.reports.stacked import stacked
 
-    panels = [figures.overview(records, interventions, forget_relearn)]
-    study = figures.study_figure(exploration, forget_relearn) if len(exploration) else None
-    return stacked([*panels, study]) if study is not None else panels[0]
+    drawn = figures.overview(records, interventions, forget_relearn)
+    if not len(exploration):
+        return drawn
+    return stacked([drawn, figures.study_figure(exploration, forget_relearn)])
 
 
 def draw_before_after(
     units: DataFrame, confirmed_units: DataFrame, forget_relearn: ForgetRelearnConfig
-) -> Figure:
+) -> tuple[Figure, DataFrame]:
     """Draw features and predictions before, right after and long after each forgetting.
 
     Args:
         units: Index of the arms.
         confirmed_units: Index of a study's confirmation; then only this is drawn.
         forget_relearn: Knobs.
+
+    Returns:
+        The picture, and the validation images that became right or wrong.
     """
     from relearn.pipelines.forget_relearn import figures
 
     compared = units if forget_relearn.compare == "arms" else confirmed_units
-    return figures.before_after(compared, forget_relearn)
+    drawn = figures.before_after(compared, forget_relearn)
+    return drawn, figures.changed(compared, forget_relearn)
 
 
 def _first_job(

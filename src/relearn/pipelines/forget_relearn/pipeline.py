@@ -117,7 +117,7 @@ def _drawing() -> list[Node]:
         node(
             nodes.draw_before_after,
             inputs=["units", "confirmed_units", "params:forget_relearn"],
-            outputs="before_after_figure",
+            outputs=["before_after_figure", "changed_samples"],
             name="draw_before_after",
         ),
     ]

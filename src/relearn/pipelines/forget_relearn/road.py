@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from relearn.pipelines.forget_relearn.units import JudgingJob, TrainingJob
 
 _log = logging.getLogger(__name__)
+_SHOWN = 4  # names in a line of the log
 
 SURROGATE = "pgd_at"
 """Training, and arm, whose attacked images are tried on the others."""
@@ -166,8 +167,9 @@ def _row(outcome: Outcome, pinned: str) -> dict[str, Any]:
 
 def _say_reused(what: str, outcomes: Sequence[Outcome]) -> None:
     kept = [outcome.key for outcome in outcomes if outcome.reused]
-    told = f" ({', '.join(kept)})" if kept else ""
+    shown = ", ".join(kept[:_SHOWN]) + (", ..." if len(kept) > _SHOWN else "")
     _log.info(
-        "forget_relearn: of %d %s %d were there already and are reused%s, %d were made",
-        *(len(outcomes), what, len(kept), told, len(outcomes) - len(kept)),
+        "forget_relearn: %d %s: %d were there and are reused%s, %d were made",
+        *(len(outcomes), what, len(kept), f" ({shown})" if kept else ""),
+        len(outcomes) - len(kept),
     )

@@ -182,4 +182,4 @@ def _read_score(outcome: Outcome) -> tuple[float, float]:
     from relearn.pipelines.forget_relearn.units import SCORE
 
     told = json.loads((Path(outcome.path) / SCORE).read_text(encoding="utf-8"))
-    return float(told["score"]), float(told["seconds"]["total"])
+    return float(told["score"]), float(told["seconds"]["total_seconds"])
