@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
 from relearn.data.images import Split, Stream
+from relearn.methods.forget_relearn.arm_result import judge
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
+from relearn.methods.forget_relearn.run import train
 from relearn.models.checkpoint import Architecture, Checkpoint, build_fresh, capture
 
+if TYPE_CHECKING:
+    from relearn.evaluation.records import ArmResult
+    from relearn.methods.forget_relearn.trained import Trained
+
 SIZE, CLASSES = 8, 3
+TRAININGS = ("pgd_at", "awp", "share_zero", "forget_relearn", "forget_early", "forget_only")
 _ROOT = Path(__file__).resolve().parents[1]
 
 _TINY: dict[str, Any] = {
@@ -48,6 +55,18 @@ def tiny_config(**changes: Any) -> ForgetRelearnConfig:
     return ForgetRelearnConfig.model_validate(plain)
 
 
+def lean_config(**changes: Any) -> ForgetRelearnConfig:
+    """Return ``tiny_config`` with every training on and the judge's slow measures off."""
+    off = {
+        "judging__masking": {**tiny_config().judging.masking.model_dump(), "enabled": False},
+        "judging__square_images": 0,
+        "judging__corruption_images": 0,
+        "judging__bf16_difference": False,
+    }
+    on = {f"trainings__{name}": True for name in TRAININGS}
+    return tiny_config(**{**on, **off, **changes})
+
+
 def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     both = dict(low)
     for name, value in high.items():
@@ -76,3 +95,30 @@ def tiny_base() -> Checkpoint:
     """Return a narrow net with batch normalisation; its weights are those of seed 99."""
     shape = Architecture("convnet5", 1, SIZE, CLASSES, {"width": 4}, (0.5,), (0.3,))
     return capture(build_fresh(shape, seed=99), shape, {})
+
+
+def run(training: str, *, seed: int = 0, **changes: Any) -> Trained:
+    """Return what a training leaves behind under the lean parameters with changes."""
+    return train(tiny_base(), tiny_stream(), lean_config(**changes), training=training, seed=seed)
+
+
+@cache
+def plain(training: str) -> Trained:
+    """Return what a training leaves behind under the lean parameters, trained once for all."""
+    return run(training)
+
+
+@cache
+def judged(training: str, arm: str) -> ArmResult:
+    """Return an arm under the lean parameters, judged once for all tests."""
+    return judge(plain(training), tiny_stream(), lean_config(), arm=arm)
+
+
+def weights(trained: Trained, model: str = "last") -> torch.Tensor:
+    """Return all weights and statistics of one model in one row."""
+    return torch.cat([t.flatten().double() for t in trained.models[model].values()])
+
+
+def curve(trained: Trained, kind: str, metric: str) -> dict[int, float]:
+    """Return one curve: epochs done to value."""
+    return {int(epoch): row[metric] for epoch, row in trained.curves[kind]}

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tiny_forget_relearn
 import torch
 from pydantic import BaseModel, ValidationError
 from tiny_zap import tiny_base, tiny_config, tiny_stream
@@ -56,6 +57,15 @@ CASES = [
         stream=tiny_stream,
         baseline="iid",
         treated=("iid_zap", "iid_shrink_perturb", "iid_moments"),
+        module_with_verify="ledger",
+    ),
+    Case(
+        method="forget_relearn",
+        config=lambda: tiny_forget_relearn.lean_config(start_from="base", train__epochs=4),
+        base=tiny_forget_relearn.tiny_base,
+        stream=tiny_forget_relearn.tiny_stream,
+        baseline="pgd_at",
+        treated=("forget_relearn", "forget_relearn_student", "share_zero", "forget_early"),
         module_with_verify="ledger",
     ),
 ]
