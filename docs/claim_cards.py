@@ -167,7 +167,8 @@ def claims_table(claims: Sequence[Claim]) -> str:
 def _published(claim: Claim) -> str:
     if claim.paper is None:
         return "-"
-    return f"{claim.paper.value:+g} {claim.paper.unit} ({claim.paper.source})"
+    sign = "+" if claim.paper.unit.startswith("points") else ""  # of a difference alone
+    return f"{claim.paper.value:{sign}g} {claim.paper.unit} ({claim.paper.source})"
 
 
 def _measured(claim: Claim) -> str:
