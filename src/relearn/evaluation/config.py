@@ -8,6 +8,9 @@ from pydantic import Field
 
 from relearn.strict import Strict
 
+BEST_ON_VALIDATION = "best_on_validation"
+"""In place of a baseline arm: the best cheap alternative, picked by its score on validation."""
+
 
 class EvidenceConfig(Strict):
     """The question a comparison answers, fixed before the run; its digest goes into the claim card.

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from relearn.evaluation.config import EvidenceConfig
+from relearn.evaluation.config import BEST_ON_VALIDATION, EvidenceConfig
 from relearn.methods.forget_relearn.adversarial_config import (
     AttackConfig,
     AverageConfig,
@@ -30,8 +30,7 @@ from relearn.methods.forget_relearn.judging_config import JudgingConfig, Monitor
 from relearn.strict import Strict
 from relearn.training.config import GridConfig, TrainConfig
 
-BEST_ON_VALIDATION = "best_on_validation"
-"""In place of a baseline arm: the best cheap alternative, picked by validation robust accuracy."""
+__all__ = ["BEST_ON_VALIDATION", "ForgetRelearnConfig"]
 
 
 class TrainingsConfig(Strict):

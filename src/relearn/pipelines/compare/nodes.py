@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relearn.errors import EvidenceError, StaleInputError
-from relearn.methods.forget_relearn.config import BEST_ON_VALIDATION, ForgetRelearnConfig
+from relearn.evaluation.config import BEST_ON_VALIDATION
+from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.provenance import Provenance, digest
