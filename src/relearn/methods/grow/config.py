@@ -200,7 +200,7 @@ class GrowConfig(Strict):
             )
         if self.growth.trigger.when != "trained":
             raise ValueError(
-                "growth.trigger.when: expected trained with start_from: base, whose training is over"
+                "growth.trigger.when: expected trained with start_from: base, which is trained"
             )
         if self.teacher.width:
             raise ValueError("teacher.width: expected 0 with start_from: base, whose net is given")

@@ -19,7 +19,8 @@ class WidthConfig(Strict):
         factor: Of every group that can be widened and is matched by no pattern; 1 = as it is.
         groups: Pattern of a group's name, such as ``blocks.2*``, to its own factor. The names are
             in the table ``grow.plan``.
-        multiple_of: New widths are rounded up to a multiple of this, such as 8 for a GPU.
+        multiple_of: New widths are rounded to a multiple of this where that is exact, such as 8 for a
+            GPU.
     """
 
     factor: float = Field(ge=1)
@@ -31,15 +32,21 @@ class DepthConfig(Strict):
     """How many layers are put in, and where.
 
     Attributes:
-        layers: Path of a container or layer, such as ``stages.2``, to the number of new layers
-            after it; empty = none.
+        layers: Path of a layer or container, such as ``stages.2``, to the number of new layers
+            there; ``auto`` in place of a path means so many at each stage; empty = none.
+        place: ``after`` the layers of these paths, or ``append`` to containers of these paths.
         kind: ``residual``: blocks x + f(x) whose last operation is zero; ``identity``: layers that
             give back what they get, for activations that may be applied twice.
-        calibration_images: Training images on which new batch norm is calibrated.
+        kernel: Odd size of the kernel of new convolutions, in pixels.
+        norm: Whether the new layers carry batch norm.
+        calibration_images: Training images on which batch norm of identity layers is calibrated.
     """
 
     layers: dict[str, Count]
+    place: Literal["after", "append"]
     kind: Literal["residual", "identity"]
+    kernel: int = Field(ge=1, le=31)
+    norm: bool
     calibration_images: int = Field(ge=2)
 
 
@@ -47,8 +54,8 @@ class CopiesConfig(Strict):
     """Which units are copied, and how copies are made to differ.
 
     Attributes:
-        mapping: ``random``; ``balanced``: each unit equally often; ``importance``: the units whose
-            activation times outgoing weights is largest.
+        mapping: ``random``; ``balanced``: each unit equally often; ``importance``: the units with
+            the largest product of incoming and outgoing norm.
         symmetry: ``uneven`` shares of the outgoing weights (exact); ``zero_sum`` noise that cancels
             (exact); ``noise`` on the copies, as in the paper (not exact); ``none``; ``fresh``:
             random incoming and zero outgoing weights (exact).
@@ -154,8 +161,8 @@ class GrowthConfig(Strict):
         width: How much wider.
         depth: How much deeper.
         copies: How copies are made.
-        keep_moments: Whether the optimizer's moments are carried over; the arm ``teacher_continued``
-            keeps them likewise. False starts them afresh.
+        keep_moments: Whether the optimizer's moments are carried over, and kept by the arm
+            ``teacher_continued`` too; false starts them afresh.
         trigger: When.
         gate: What must hold before training.
         headroom: Whether it can help at all.
