@@ -12,6 +12,7 @@ import torch
 from relearn.errors import ParameterError, near_miss
 from relearn.models.config import NAMES, TIMM
 from relearn.models.convnet import ConvNet5, convnet3, convnet4
+from relearn.models.grown import grow_net
 from relearn.models.mlp import Mlp
 from relearn.models.preact_resnet import PreactResNet
 from relearn.models.vision_transformer import VisionTransformer
@@ -35,6 +36,8 @@ class Architecture:
         options: JSON options of the net, such as ``{"width": 32}``.
         mean: For each channel, what is taken off an image in the unit range 0 to 1.
         std: For each channel, what it is then divided by.
+        growth: What a grown net has otherwise than its class makes it
+            (``relearn.models.grown``); empty for all others.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Architecture:
     options: Mapping[str, Any] = field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    growth: Mapping[str, Any] = field(default_factory=dict)
 
     def with_classes(self, classes: int) -> Architecture:
         """Return the same net with another number of logits.
@@ -91,7 +95,15 @@ def build_net(architecture: Architecture) -> nn.Module:
 
     Raises:
         ParameterError: The net is not known, an option is wrong, or the images do not fit it.
+        CheckpointError: A growth does not belong to the net.
     """
+    net = _as_made(architecture)
+    grow_net(net, architecture.growth)
+    return net
+
+
+def _as_made(architecture: Architecture) -> nn.Module:
+    """Return the net as its class makes it."""
     if architecture.name.startswith(TIMM):
         from relearn.models.timm_nets import build_timm
 

@@ -194,7 +194,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _plain(architecture: Architecture) -> dict[str, Any]:
-    return _as_json(asdict(architecture))
+    plain = _as_json(asdict(architecture))
+    # left out where there is none, so that files of before have the digest they were written with
+    return plain if plain["growth"] else {k: v for k, v in plain.items() if k != "growth"}
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,16 @@ def epochs_of(arm: Arm, *, student_epochs: int, student: int, own: int, teacher:
     return -(-spent // own)
 
 
+def rate_factor(config: GrowConfig, arm: str) -> float:
+    """Return the factor of an arm on ``train.learning_rate``.
+
+    Args:
+        config: Knobs of the method.
+        arm: Name of the arm.
+    """
+    return float(getattr(config.rates, arm))
+
+
 def _require_named(config: GrowConfig, arms: dict[str, Arm]) -> None:
     evidence = config.evidence
     wanted = {

@@ -97,9 +97,7 @@ def plan_teacher(teacher: Checkpoint, samples: Samples, config: GrowConfig) -> G
     return plan(build(teacher), example, spec_of(config))
 
 
-def grow_teacher(
-    teacher: Checkpoint, samples: Samples, config: GrowConfig, *, seed: int
-) -> Grown:
+def grow_teacher(teacher: Checkpoint, samples: Samples, config: GrowConfig, *, seed: int) -> Grown:
     """Return the grown net after the gate has found that it computes the teacher's function.
 
     Args:
@@ -115,9 +113,7 @@ def grow_teacher(
     begin = time.perf_counter()
     planned = plan_teacher(teacher, samples, config)
     net = build(teacher)
-    few = inputs_of(
-        samples.train, teacher.architecture, config.growth.depth.calibration_images
-    )
+    few = inputs_of(samples.train, teacher.architecture, config.growth.depth.calibration_images)
     student, record = apply(
         net,
         planned,
@@ -181,7 +177,7 @@ def faults_of(report: VerifyReport, gate: GateConfig, *, exact: bool) -> list[st
 
 
 def inputs_of(split: Split, architecture: Architecture, count: int) -> Tensor:
-    """Return the first images of each class in turn, normalised, float32.
+    """Return images spread evenly over the split, normalised, float32.
 
     Args:
         split: Images and labels.

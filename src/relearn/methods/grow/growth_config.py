@@ -19,8 +19,8 @@ class WidthConfig(Strict):
         factor: Of every group that can be widened and is matched by no pattern; 1 = as it is.
         groups: Pattern of a group's name, such as ``blocks.2*``, to its own factor. The names are
             in the table ``grow.plan``.
-        multiple_of: New widths are rounded to a multiple of this where that is exact, such as 8 for a
-            GPU.
+        multiple_of: New widths are rounded to a multiple of this where that is exact, such as 8
+            for a GPU.
     """
 
     factor: float = Field(ge=1)

@@ -99,20 +99,20 @@ def dip_of(
     return Dip(depth, step, back.reached, back.steps)
 
 
-def area_under(steps: Sequence[int], values: Sequence[float], *, until: int) -> float:
+def area_under(steps: Sequence[float], values: Sequence[float], *, until: float) -> float:
     """Return the mean height of the curve from step 0 to ``until``, by trapezoids.
 
     Args:
         steps: Step of each evaluation, rising, from 0.
         values: Value of each.
-        until: Last step counted, 1 or more; a curve that ends before it keeps its last value.
+        until: Last step counted, above 0; a curve that ends before it keeps its last value.
 
     Raises:
-        ParameterError: There are no evaluations, or ``until`` is below 1.
+        ParameterError: There are no evaluations, or ``until`` is not above 0.
     """
     _require_curve(steps, values)
-    if until < 1:
-        raise ParameterError(f"until: got {until}, expected 1 or more steps")
+    if until <= 0:
+        raise ParameterError(f"until: got {until}, expected more than 0 steps")
     area, last = 0.0, (steps[0], values[0])
     for step, value in zip(steps[1:], values[1:], strict=True):
         if step > until:
@@ -127,7 +127,7 @@ def area_under(steps: Sequence[int], values: Sequence[float], *, until: int) -> 
     return area / (until - steps[0]) if until > steps[0] else values[0]
 
 
-def _require_curve(steps: Sequence[int], values: Sequence[float]) -> None:
+def _require_curve(steps: Sequence[float], values: Sequence[float]) -> None:
     if not steps or len(steps) != len(values):
         raise ParameterError(
             f"curve: got {len(steps)} steps and {len(values)} values, expected as many, and one "
