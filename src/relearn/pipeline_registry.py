@@ -5,12 +5,14 @@ pretrain       stream -> base                              one net that all meth
 zap            base, stream -> zap.records, ledger         reset the last layer again and again
 zap_map        base, stream -> zap_map.table              for which data does it pay?
 forget_relearn base, stream -> forget_relearn.records      forget some weights, then relearn
+grow           base, stream -> grow.records, ledger         widen and deepen, then train on
 compare        records of all methods -> report            does it help on these images?
 add_classes    base or unit, new folder -> checkpoint      new classes, old ones checked
 promote        decision, units -> model registry           roll out, and back
 
-``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot`` is
-the same road for that method, such as ``kedro run --env digits --pipeline forget_relearn_pilot``.
+``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot`` and
+``grow_pilot`` are the same road for those methods, such as ``kedro run --env digits --pipeline
+forget_relearn_pilot`` and ``kedro run --pipeline grow_pilot``.
 Nothing here imports torch.
 """
 
@@ -22,6 +24,7 @@ from relearn.pipelines import (
     add_classes,
     compare,
     forget_relearn,
+    grow,
     prepare_data,
     pretrain,
     promote,
@@ -32,7 +35,10 @@ from relearn.pipelines import (
 PILOT = ("prepare_data", "pretrain", "zap", "compare")
 """What ``kedro run`` does, in the order of the road."""
 
-ROADS = {"forget_relearn_pilot": ("prepare_data", "pretrain", "forget_relearn", "compare")}
+ROADS = {
+    f"{method}_pilot": ("prepare_data", "pretrain", method, "compare")
+    for method in ("forget_relearn", "grow")
+}
 """The same road for one other method, under a name of its own."""
 
 
@@ -44,6 +50,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "zap": zap.create_pipeline(),
         "zap_map": zap_map.create_pipeline(),
         "forget_relearn": forget_relearn.create_pipeline(),
+        "grow": grow.create_pipeline(),
         "compare": compare.create_pipeline(),
         "add_classes": add_classes.create_pipeline(),
         "promote": promote.create_pipeline(),

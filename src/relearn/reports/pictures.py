@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from relearn.reports.document import Picture
 from relearn.reports.figures import draw_curves, draw_heatmap
+from relearn.reports.growth_figures import growth_figures
 from relearn.reports.method_figures import draw_shocks
 from relearn.reports.robust_pictures import robust_figures
 
@@ -43,10 +44,11 @@ CURVES = {
         Curve("continual", "seen_accuracy", "Retention, class after class", "classes learnt"),
         Curve("pretrain", "validation_accuracy", "Pre-training", "optimizer step", marked=True),
     ),
+    "grow": (Curve("curve", "validation_accuracy", "After growth", "optimizer step since growth"),),
 }
 """Method to the curves that are drawn where the records have them."""
 
-FURTHER = {"forget_relearn": robust_figures}
+FURTHER = {"forget_relearn": robust_figures, "grow": growth_figures}
 """Method to the function that yields title, caption and figure of all that is not such a curve."""
 
 

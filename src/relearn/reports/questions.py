@@ -92,7 +92,8 @@ def questions_of(
     """
     headline = headline_question(method, evidence)
     shams = []
-    if evidence.sham_arm:
+    # a sham that is the best cheap alternative is the baseline, and met in the headline already
+    if evidence.sham_arm and evidence.sham_arm != evidence.baseline_arm:
         sham = evidence.sham_arm
         shams = [
             replace(headline, name=SHAM, treated=sham),

@@ -34,6 +34,13 @@ ARMS = {
     "meta_zap": "meta-learning with resets",
     "iid_shrink_perturb": "every weight shrunk and perturbed",
     "iid_moments": "optimizer memory cleared, weights kept",
+    "grown": "the teacher grown and trained on",
+    "scratch": "a fresh net of the grown size, as many steps",
+    "scratch_total": "a fresh net of the grown size, as much computation in all",
+    "random_pad": "the teacher's weights in the corner, the rest drawn",
+    "random_layers": "new layers drawn",
+    "teacher_continued": "the small net trained on, as much computation",
+    "distilled": "a fresh net of the grown size, taught by the small one",
 }
 """What an arm is, for the same reader; an arm that is not here stands for itself."""
 

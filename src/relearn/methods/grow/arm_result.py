@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from relearn.data.batches import to_float
-from relearn.evaluation.classification import evaluating
 from relearn.evaluation.efficiency import parameter_count, peak_memory_bytes
 from relearn.evaluation.records import ArmResult, Record, Recorder
+from relearn.methods.grow.forecast import median_latency
+from relearn.methods.grow.growing import inputs_of
 from relearn.methods.grow.judge import judge
 from relearn.models.checkpoint import capture
 from relearn.provenance import digest
@@ -19,7 +15,7 @@ from relearn.provenance import digest
 if TYPE_CHECKING:
     from relearn.data.images import Stream
     from relearn.methods.grow.pair import Pair
-    from relearn.methods.grow.student import StudentRun
+    from relearn.methods.grow.student_run import StudentRun
 
 
 def conclude(run: StudentRun, pair: Pair, stream: Stream) -> ArmResult:
@@ -42,26 +38,6 @@ def conclude(run: StudentRun, pair: Pair, stream: Stream) -> ArmResult:
         predictions=predictions,
         order_digest=run.order_digest,
     )
-
-
-def latency_seconds(run: StudentRun) -> float:
-    """Return the median seconds of one forward pass of a batch, after one that is not counted.
-
-    Args:
-        run: The arm; its net is asked in evaluation mode.
-    """
-    often = run.config.evaluation
-    images = run.samples.validation.images[: often.latency_batch].to(run.device.name)
-    batch = to_float(images, run.architecture.mean, run.architecture.std)
-    found = []
-    with evaluating(run.net):
-        for _ in range(often.latency_repeats + 1):
-            begin = time.perf_counter()
-            run.net(batch)
-            if run.device.name.startswith("cuda"):
-                torch.cuda.synchronize(run.device.name)
-            found.append(time.perf_counter() - begin)
-    return statistics.median(found[1:])
 
 
 def _provenance(run: StudentRun, pair: Pair, stream: Stream) -> dict[str, Any]:
@@ -90,7 +66,8 @@ def _costs(run: StudentRun) -> list[Record]:
     own = seconds["train"] - seconds.get("validation", 0.0)
     taught = float(told["seconds"]) - float(told["validation_seconds"])
     before = taught if run.arm.inherits else 0.0
-    spent = run.steps * run.flops_per_step
+    spent, often = run.steps * run.flops_per_step, run.config.evaluation
+    batch = inputs_of(run.samples.validation, run.architecture, often.latency_batch)
     recorder = Recorder("grow", run.arm.name, run.seed)
     recorder.add(
         "cost",
@@ -104,11 +81,11 @@ def _costs(run: StudentRun) -> list[Record]:
             "validation_seconds": seconds.get("validation", 0.0),
             "judge_seconds": seconds["judge"],
             "total_seconds": seconds["train"] + seconds["judge"],
-            "train_flops": spent + (float(told["flops"]) if run.arm.inherits else 0.0),
+            "train_flops": spent + run.inherited_flops,
             "student_train_flops": spent,
             "parameters": float(parameter_count(run.net)),
             "forward_flops": float(run.forward_flops),
-            "latency_seconds": latency_seconds(run),
+            "latency_seconds": median_latency(run.net, batch, repeats=often.latency_repeats),
             "peak_memory_bytes": float(peak_memory_bytes(run.device.name)),
         },
     )

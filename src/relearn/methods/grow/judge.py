@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from relearn.data.images import Split
     from relearn.methods.grow.pair import Pair
-    from relearn.methods.grow.student import StudentRun
+    from relearn.methods.grow.student_run import StudentRun
     from relearn.models.checkpoint import Architecture
 
 

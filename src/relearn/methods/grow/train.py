@@ -13,7 +13,7 @@ from relearn.evaluation.records import ArmResult, Log, no_log
 from relearn.methods.grow.arm_result import conclude
 from relearn.methods.grow.arms import arm_named, rate_factor
 from relearn.methods.grow.pair import Pair, open_pair, teach
-from relearn.methods.grow.student import StudentRun
+from relearn.methods.grow.student_run import StudentRun
 from relearn.methods.grow.teacher import score
 from relearn.training.device import Device, open_device
 from relearn.training.resume import ResumePoint

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from relearn.errors import EvidenceError, StaleInputError
 from relearn.evaluation.config import BEST_ON_VALIDATION
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
+from relearn.methods.grow.config import GrowConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.provenance import Provenance, digest
@@ -31,7 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 def compare_records(
-    compare: CompareConfig, zap: ZapConfig, forget_relearn: ForgetRelearnConfig, **tables: Any
+    compare: CompareConfig,
+    zap: ZapConfig,
+    forget_relearn: ForgetRelearnConfig,
+    grow: GrowConfig,
+    **tables: Any,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the table of comparisons and the decision on each method.
 
@@ -39,6 +44,7 @@ def compare_records(
         compare: How it is computed.
         zap: Parameters of the method, which hold what was said before the run.
         forget_relearn: Parameters of the method, likewise.
+        grow: Parameters of the method, likewise.
         tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
             ``<method>_recommendation``.
 
@@ -52,7 +58,7 @@ def compare_records(
     from relearn.reports.summary import decision_document
 
     _require_records(tables)
-    configs = {"zap": zap, "forget_relearn": forget_relearn}
+    configs = {"zap": zap, "forget_relearn": forget_relearn, "grow": grow}
     found = {m: _judge_method(m, c, compare, tables) for m, c in configs.items()}
     decision = decision_document(
         {method: entry for method, (_, entry) in found.items()},
@@ -64,7 +70,11 @@ def compare_records(
 
 
 def draw_comparison(
-    compare: CompareConfig, zap: ZapConfig, forget_relearn: ForgetRelearnConfig, **tables: Any
+    compare: CompareConfig,
+    zap: ZapConfig,
+    forget_relearn: ForgetRelearnConfig,
+    grow: GrowConfig,
+    **tables: Any,
 ) -> tuple[Figure, Figure]:
     """Return the paired differences of all methods that were run, and what the arms cost.
 
@@ -72,6 +82,7 @@ def draw_comparison(
         compare: Further comparisons.
         zap: Parameters of the method.
         forget_relearn: Parameters of the method.
+        grow: Parameters of the method.
         tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
     import pandas as pd
@@ -83,7 +94,8 @@ def draw_comparison(
 
     _require_records(tables)
     comparisons, costs, baselines = [], [], []
-    for method, config in {"zap": zap, "forget_relearn": forget_relearn}.items():
+    configs = {"zap": zap, "forget_relearn": forget_relearn, "grow": grow}
+    for method, config in configs.items():
         if tables[f"{method}_records"].empty:
             continue
         evidence = _evidence_of(method, config, tables)

@@ -1,0 +1,111 @@
+"""What a reader must know before believing the table, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from relearn.pipelines.grow.tables import TASK
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from relearn.methods.grow.config import GrowConfig
+
+_SAME = 0.999
+
+
+def findings_of(
+    records: pd.DataFrame,
+    selection: pd.DataFrame,
+    headroom: Mapping[str, Any],
+    config: GrowConfig,
+) -> list[str]:
+    """Return one sentence for each thing that limits what the table says.
+
+    Args:
+        records: Of the arms, with the rows of ``tables.reach_rows``.
+        selection: Settings chosen for each arm.
+        headroom: Advice whether to grow at all.
+        config: Knobs.
+    """
+    return [
+        *_advice(headroom),
+        *_borders(selection),
+        *_returned(records),
+        *_dips(records),
+        *_censored(records),
+        *_siblings(records),
+        *_exactness(config),
+    ]
+
+
+def _advice(headroom: Mapping[str, Any]) -> list[str]:
+    if headroom["grow"]:
+        return []
+    return [f"Advice before the run: do not grow, because {'; '.join(headroom['reasons'])}."]
+
+
+def _borders(selection: pd.DataFrame) -> list[str]:
+    taken = selection[selection["chosen"].astype(bool)]
+    return [
+        f"{row.arm}: the best rate (x{row.rate_factor:g}) lies at the border of its grid; raise "
+        "grow.tuning.rate.widenings."
+        for row in taken.itertuples()
+        if bool(row.at_border)
+    ]
+
+
+def _returned(records: pd.DataFrame) -> list[str]:
+    rows = _values(records, "abort", "aborted")
+    return [
+        f"{arm}: in {int(mine['value'].sum())} of {len(mine)} seeds the validation loss stayed "
+        "above the teacher's, and the run returned to the teacher (grow.growth.abort)."
+        for arm, mine in rows.groupby("arm", sort=False)
+        if mine["value"].sum()
+    ]
+
+
+def _dips(records: pd.DataFrame) -> list[str]:
+    back = _values(records, "dip", "recovered")
+    depth = _values(records, "dip", "depth").groupby("arm")["value"].mean()
+    return [
+        f"{arm}: after a dip of {100 * depth[arm]:.1f} points on average it was not back at the "
+        f"teacher's level in {int((mine['value'] == 0).sum())} of {len(mine)} seeds; lower "
+        "its rate (grow.rates)."
+        for arm, mine in back.groupby("arm", sort=False)
+        if (mine["value"] == 0).any()
+    ]
+
+
+def _censored(records: pd.DataFrame) -> list[str]:
+    rows = _values(records, TASK, "reached")
+    return [
+        f"{arm}: the final accuracy of the net from scratch was not reached in "
+        f"{int((mine['value'] == 0).sum())} of {len(mine)} seeds; its steps are a lower bound."
+        for arm, mine in rows.groupby("arm", sort=False)
+        if (mine["value"] == 0).any()
+    ]
+
+
+def _siblings(records: pd.DataFrame) -> list[str]:
+    rows = _values(records, "unit_usage", "sibling_cosine")
+    return [
+        f"{arm}: copies are still almost equal (cosine {mean:.4f}): the new units do the work of "
+        "the old ones; use grow.growth.copies.symmetry: zero_sum or train longer."
+        for arm, mean in rows.groupby("arm", sort=False)["value"].mean().items()
+        if mean > _SAME
+    ]
+
+
+def _exactness(config: GrowConfig) -> list[str]:
+    if config.growth.copies.symmetry != "noise":
+        return []
+    return [
+        "copies.symmetry: noise does not keep the function; the gate held it to a budget of "
+        f"{100 * config.growth.gate.noise_budget:g} % of the largest output."
+    ]
+
+
+def _values(records: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    return records[(records["task"] == task) & (records["metric"] == metric)]
