@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import tiny_forget_relearn
+import tiny_grow
 import torch
 from pydantic import BaseModel, ValidationError
 from tiny_zap import tiny_base, tiny_config, tiny_stream
@@ -66,6 +67,15 @@ CASES = [
         stream=tiny_forget_relearn.tiny_stream,
         baseline="pgd_at",
         treated=("forget_relearn", "forget_relearn_student", "share_zero", "forget_early"),
+        module_with_verify="ledger",
+    ),
+    Case(
+        method="grow",
+        config=tiny_grow.base_config,
+        base=tiny_grow.tiny_base,
+        stream=tiny_grow.tiny_stream,
+        baseline="scratch_total",
+        treated=("grown", "random_pad"),
         module_with_verify="ledger",
     ),
 ]

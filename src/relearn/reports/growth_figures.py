@@ -81,7 +81,7 @@ def draw_start_and_end(records: pd.DataFrame, *, baseline: str) -> Figure:
     """
     begin = 100 * final_means(records, "start", "accuracy")
     end = 100 * final_means(records, "validation", "accuracy")
-    arms = [str(arm) for arm in begin.index]
+    arms = [str(arm) for arm in dict.fromkeys(values_of(records, "start", "accuracy")["arm"])]
     looks = colours_of(arms, baseline)
     figure, axes = new_figure(8.0, 1.7 + 0.45 * len(arms))
     axis = axes[0, 0]

@@ -67,8 +67,8 @@ def plan_table(plan: GrowthPlan) -> pd.DataFrame:
 def reach_rows(records: pd.DataFrame, costs: pd.DataFrame, config: GrowConfig) -> pd.DataFrame:
     """Return for each arm and seed when it reached the final accuracy of the net from scratch.
 
-    The target is the mean of the last few evaluations of the arm ``scratch`` (else
-    ``scratch_total``) of the same seed. A run that did not reach it is cut off, not left out:
+    The target is what the arm ``scratch`` (else ``scratch_total``) of the same seed held at its
+    end: the lowest of as many last evaluations as must lie at or above a target. A run that did not reach it is cut off, not left out:
     ``reached`` is 0 and ``steps`` is what it was given.
 
     Args:
@@ -92,7 +92,7 @@ def reach_rows(records: pd.DataFrame, costs: pd.DataFrame, config: GrowConfig) -
         mine = curves[(curves["arm"] == rival) & (curves["seed"] == seed)]
         if mine.empty:
             continue
-        target = float(mine.sort_values("step")["value"].tail(sustained).mean())
+        target = float(mine.sort_values("step")["value"].tail(sustained).min())
         line = rows.sort_values("step")
         reach = steps_to(
             line["step"].tolist(), line["value"].tolist(), target=target, sustained=sustained
