@@ -26,6 +26,7 @@ class GroupPlan:
         new_units: Units afterwards (a uniform group of one unit counts its copies).
         new_channels: Channels afterwards.
         rule: ``free``, ``blocks`` (whole heads or convolution groups) or ``uniform`` (all alike).
+        even: Whether every unit must be copied equally often for other reasons (a split in halves).
         padding: Further channels that hold the mean or zero (normalised streams only).
     """
 
@@ -37,6 +38,7 @@ class GroupPlan:
     new_units: int
     new_channels: int
     rule: str = "free"
+    even: bool = False
     padding: int = 0
 
     @property

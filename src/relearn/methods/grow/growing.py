@@ -11,9 +11,9 @@ import torch
 from relearn.data.batches import to_float
 from relearn.data.randomness import seed_of
 from relearn.methods.grow.faults import FunctionChangedError
-from relearn.methods.grow.plan import plan
+from relearn.methods.grow.planning import plan
 from relearn.methods.grow.spec import DepthSpec, GrowthSpec
-from relearn.methods.grow.verify import verify
+from relearn.methods.grow.verification import verify
 from relearn.methods.grow.widen import apply
 from relearn.models.checkpoint import Checkpoint, build
 

@@ -1,227 +1,176 @@
-"""One arm with one seed while it trains: its net, its curve, and the way back to the teacher."""
+"""The student's weights: rows gathered, columns gathered and split without rounding error.
+
+Net2Net, section 3.1: U1[j] = W1[g(j)], U2[:, j] = a_j W2[:, g(j)] with the shares a of a unit's
+copies summing to 1. In floating point such shares do not sum to the weight again. So each weight is
+taken apart exactly: with R what is left, u = a R is replaced by R - fl(R - u), and fl(R - u) stays
+(both differences are exact, Sterbenz 1974); the copies' weights sum to the teacher's in real
+numbers, and the student is exact in the teacher's own precision.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Generator, Tensor, nn
 
-from relearn.evaluation.efficiency import Stopwatch, forward_flops
-from relearn.evaluation.records import Intervention, Log, Record, Recorder
-from relearn.methods.grow.arms import GROWN, epochs_of
-from relearn.methods.grow.distil import DistilledLoss, WithTeacher
-from relearn.methods.grow.ledger import return_entry
-from relearn.methods.grow.samples import batches_of
-from relearn.methods.grow.start import start_of
-from relearn.methods.grow.stopping import Abort, Stopped
-from relearn.methods.grow.teacher import TRAINING_PASSES, score, shape_of
-from relearn.models.checkpoint import build
-from relearn.training.loop import Windows, fit
-from relearn.training.optimizers import make_schedule
+from relearn.methods.grow.attributes import apply_edits, layer_edits
+from relearn.methods.grow.labels import copies_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from relearn.methods.grow.arms import Arm
-    from relearn.methods.grow.config import GrowConfig
-    from relearn.methods.grow.pair import Pair
-    from relearn.training.device import Device
-    from relearn.training.loop import LoopState
-    from relearn.training.resume import ResumePoint
+    from relearn.methods.grow.replayer import Columns
+    from relearn.methods.grow.widened import Widened
 
 
-class StudentRun:
-    """Everything that changes while one arm trains.
+@dataclass(frozen=True)
+class Shares:
+    """The share of every copy.
 
-    Args:
-        arm: Where its net comes from and how long it is trained.
-        pair: What all arms of one seed share; its nets are used up by this arm.
-        config: Knobs, with this arm's own rate already put in.
-        device: Where to train.
-        log: Live curves.
+    Attributes:
+        table: Row of ``values`` for each unit's root, int64, shape (identities,).
+        values: Shares in float64, shape (units, most copies); row 0 is (1, 0, ...).
+        symmetry: How copies are told apart.
+        noise: Relative size of the noise of ``noise`` and ``zero_sum``.
     """
 
-    def __init__(
-        self, arm: Arm, pair: Pair, config: GrowConfig, *, device: Device, log: Log
-    ) -> None:
-        teacher, grown, samples = pair.teacher, pair.grown, pair.samples
-        self.arm, self.teacher, self.samples, self.config = arm, teacher, samples, config
-        self.seed, self.device, self.log = pair.seed, device, log
-        self.size = shape_of(teacher.checkpoint.architecture)
-        self.student_flops = forward_flops(grown.student, self.size)
-        self.start = start_of(arm, teacher, grown, config, seed=pair.seed, device=device)
-        self.net, self.architecture = self.start.net, self.start.architecture
-        self.interventions: list[Intervention] = list(self.start.interventions)
-        self.forward_flops = forward_flops(self.net, self.size)
-        self.recorder = Recorder("grow", arm.name, pair.seed)
-        self.watch = Stopwatch()
-        self.watch.seconds |= grown.seconds
-        abort = config.growth.abort
-        self.abort = Abort(
-            float(teacher.told["validation_loss"]),
-            patience=abort.patience if arm.start == GROWN else 0,
-            tolerance=abort.tolerance,
-            grace_steps=abort.grace_steps,
+    table: Tensor
+    values: Tensor
+    symmetry: str
+    noise: float
+
+    def of(self, roots: Tensor, copies: Tensor) -> Tensor:
+        """Return the shares of copies of units, shape as ``roots``."""
+        return self.values[self.table[roots], copies]
+
+
+def build_student(
+    model: nn.Module, widened: Widened, shares: Shares, generator: Generator
+) -> nn.Module:
+    """Return the grown network; the teacher is only read.
+
+    Args:
+        model: The teacher.
+        widened: A growth that fits.
+        shares: Of every copy.
+        generator: For noise and fresh units.
+    """
+    ready: dict[int, object] = {}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in named:
+        grown = _grown(name, tensor.detach(), (widened, shares, generator))
+        if isinstance(tensor, nn.Parameter):
+            grown = nn.Parameter(grown, requires_grad=tensor.requires_grad)
+        ready[id(tensor)] = grown
+    student = copy.deepcopy(model, ready)
+    apply_edits(student, [*widened.edits, *layer_edits(model, widened)])
+    return student
+
+
+def _grown(name: str, tensor: Tensor, task: tuple[Widened, Shares, Generator]) -> Tensor:
+    """Return one parameter or buffer of the student."""
+    widened, shares, generator = task
+    result = tensor
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    for axis, rows in widened.rows(name, tuple(tensor.shape)).items():
+        if len(rows.index) == tensor.shape[axis]:
+            continue
+        result = result.index_select(axis, rows.index)
+        if shares.symmetry == "fresh" and tensor.ndim > 1 and name in _layers(widened):
+            result = _refreshed(result, axis, copies_of(rows.codes), generator)
+    for (known, axis), columns in widened.columns.items():
+        if known == name and len(columns.index) != tensor.shape[axis]:
+            result = split_columns(result, axis, columns, (widened, shares, generator))
+    return result.clone() if result is tensor else result.contiguous()
+
+
+def _layers(widened: Widened) -> set[str]:
+    return {name for name, _ in widened.columns}
+
+
+def _refreshed(weight: Tensor, axis: int, copies: Tensor, generator: Generator) -> Tensor:
+    """Return a weight whose copied rows are drawn anew, with the deviation of the others."""
+    fresh = copies > 0
+    shape = list(weight.shape)
+    shape[axis] = int(fresh.sum())
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(weight)
+    where = torch.nonzero(fresh).flatten()
+    return weight.index_copy(axis, where, drawn * weight.std())
+
+
+def split_columns(
+    weight: Tensor, axis: int, columns: Columns, task: tuple[Widened, Shares, Generator]
+) -> Tensor:
+    """Return a weight with its columns copied and split; copies sum to the original exactly.
+
+    Args:
+        weight: Teacher's weight, its rows copied already.
+        axis: Axis of columns.
+        columns: Where each new column comes from.
+        task: The growth, the shares, and the source of noise.
+    """
+    widened, shares, generator = task
+    roots = widened.analysis.roots["unit"][columns.ids]
+    counts = widened.layout.counts(columns.ids)
+    result = weight.index_select(axis, columns.index)
+    if shares.symmetry == "none" and bool(((counts & (counts - 1)) == 0).all()):
+        return _scaled(result, axis, 1.0 / counts.double())
+    left: Tensor | None = None
+    for number in range(int(counts.max())):
+        now = torch.nonzero((columns.copies == number) & (counts > 1)).flatten()
+        if not len(now):
+            continue
+        whole = weight.index_select(axis, columns.index[now]) if left is None else left
+        last = counts[now] == number + 1
+        part = shares.of(roots[now], columns.copies[now])
+        rest = sum(
+            (shares.of(roots[now], torch.full_like(now, k)) for k in range(number)), part * 0
         )
-        self.batches = batches_of(
-            samples.train,
-            self.architecture,
-            config.train,
-            seed=pair.seed,
-            name="train",
-            device=device.name,
-        )
-        self._each = self.forward_flops  # of the net that is trained, whatever is delivered
-        self.epochs = self._epochs()
-        self.steps, self.returned_at, self.order_digest = 0, -1, ""
-        self._losses: list[float] = []
+        share = torch.where(last, 1.0, part / (1 - rest).clamp(min=1e-300))
+        given, over = _taken(whole, axis, share, (shares, generator))
+        result.index_copy_(axis, now, given)
+        if bool((~last).any()):
+            following = columns.index[now][~last]
+            left = over.index_select(axis, torch.nonzero(~last).flatten())
+            order = torch.nonzero((columns.copies == number + 1) & (counts > 1)).flatten()
+            left = left.index_select(axis, _matching(following, columns.index[order]))
+    if shares.symmetry == "noise":
+        _disturb(result, axis, columns, (shares, generator))
+    return result
 
-    @property
-    def student_steps(self) -> int:
-        """Steps of the student, over which all arms are comparable."""
-        return self.config.train.epochs * self.batches.steps_per_epoch
 
-    @property
-    def flops_per_step(self) -> float:
-        """Training FLOPs of one step on a whole batch, a distilling teacher's included."""
-        asked = int(self.teacher.told["forward_flops"]) if self.arm.distils else 0
-        return self._per_step(TRAINING_PASSES * self._each + asked)
+def _matching(have: Tensor, want: Tensor) -> Tensor:
+    """Return where each wanted column stands among those at hand."""
+    order = have.argsort()
+    return order[torch.searchsorted(have[order], want)]
 
-    @property
-    def student_flops_per_step(self) -> float:
-        """The same of the student, in whose budget all arms are comparable."""
-        return self._per_step(TRAINING_PASSES * self.student_flops)
 
-    def train(self, resume: ResumePoint | None) -> None:
-        """Train until the epochs are over, or back at the teacher if the net stays worse."""
-        train = self.config.train
-        schedule = make_schedule(
-            self.start.optimizer,
-            name=train.schedule,
-            epochs=self.epochs,
-            steps_per_epoch=self.batches.steps_per_epoch,
-            warmup_epochs=train.warmup_epochs,
-        )
-        with self.watch("train"), suppress(Stopped):
-            self.evaluate(0)
-            fit(
-                self._trained(),
-                self.batches,
-                self._loss(),
-                self.start.optimizer,
-                epochs=self.epochs,
-                windows=Windows(after_step=self._after_step, after_epoch=self._after_epoch),
-                log=self.log,
-                resume=resume,
-                schedule=schedule,
-                device=self.device,
-                max_gradient_norm=train.max_gradient_norm,
-                progress=f"grow: arm {self.arm.name}, seed {self.seed}",
-                where=f"grow: arm {self.arm.name}, seed {self.seed}",
-                books=self,
-            )
-        self.order_digest = self.order_digest or self.batches.order_digest
+def _scaled(weight: Tensor, axis: int, factors: Tensor) -> Tensor:
+    sizes = [-1 if d == axis else 1 for d in range(weight.ndim)]
+    return weight.mul_(factors.to(weight).reshape(sizes))
 
-    def evaluate(self, step: int) -> tuple[float, float]:
-        """Write and return accuracy and loss on the validation images.
 
-        Args:
-            step: Optimizer steps done.
-        """
-        with self.watch("validation"):
-            accuracy, loss = score(self.net, self.samples.validation, self.architecture)
-        values = {
-            "validation_accuracy": accuracy,
-            "validation_loss": loss,
-            "flops": step * self.flops_per_step,
-        }
-        if self._losses:
-            values["train_loss"] = sum(self._losses) / len(self._losses)
-        self.recorder.add("curve", step, values)
-        self.log(step, values)
-        self._losses = []
-        return accuracy, loss
+def _taken(
+    whole: Tensor, axis: int, share: Tensor, task: tuple[Shares, Generator]
+) -> tuple[Tensor, Tensor]:
+    """Return a share of some columns and what is left over; both sum to the whole exactly."""
+    shares, generator = task
+    sizes = [-1 if d == axis else 1 for d in range(whole.ndim)]
+    part = share.reshape(sizes).to(whole.dtype)
+    if shares.symmetry == "zero_sum":
+        drawn = torch.randn(whole.shape, generator=generator, dtype=whole.dtype)
+        part = torch.where(part < 1, (part * (1 + shares.noise * drawn)).clamp(0.0, 1.0), part)
+    over = whole - whole * part
+    return whole - over, over
 
-    def state(self) -> dict[str, Any]:
-        """Return the books for a resume point."""
-        return {
-            "records": [r.as_row() for r in self.recorder.records],
-            "interventions": [i.as_row() for i in self.interventions],
-            "above": self.abort.above,
-            "steps": self.steps,
-            "order_digest": self.order_digest,
-            "losses": self._losses,
-            "seconds": self.watch.snapshot(),
-        }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up the books kept by ``state``."""
-        self.recorder.records = [Record(**row) for row in state["records"]]
-        self.interventions = [Intervention(**row) for row in state["interventions"]]
-        self.abort.above, self.steps = int(state["above"]), int(state["steps"])
-        self.order_digest = str(state["order_digest"])
-        self._losses = [float(loss) for loss in state["losses"]]
-        self.watch.seconds = dict(state["seconds"])
-
-    def _per_step(self, flops: int) -> float:
-        return float(flops) * len(self.samples.train) / self.batches.steps_per_epoch
-
-    def _epochs(self) -> int:
-        images = len(self.samples.train)
-        return epochs_of(
-            self.arm,
-            student_epochs=self.config.train.epochs,
-            student=TRAINING_PASSES * self.student_flops * images,
-            own=TRAINING_PASSES * self.forward_flops * images,
-            teacher=int(self.teacher.told["flops"]),
-        )
-
-    def _trained(self) -> nn.Module:
-        if not self.arm.distils:
-            return self.net
-        wise = self.device.place(build(self.teacher.checkpoint))
-        return WithTeacher(self.net, wise)
-
-    def _loss(self) -> Any:
-        smoothing, distil = self.config.train.label_smoothing, self.config.distillation
-        if self.arm.distils:
-            return DistilledLoss(distil.temperature, distil.weight, smoothing)
-
-        def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            return torch.nn.functional.cross_entropy(
-                logits.float(), labels, label_smoothing=smoothing
-            )
-
-        return loss
-
-    def _after_step(self, state: LoopState) -> None:
-        self.steps = state.step
-        self._losses.append(state.loss)
-        often = self.config.evaluation
-        early = state.step <= often.early_steps
-        if state.step % (often.early_every if early else often.every_steps):
-            return
-        loss = self.evaluate(state.step)[1]
-        if self.abort.due(loss, state.step):
-            self._return_to_teacher(state)
-
-    def _after_epoch(self, state: LoopState) -> None:
-        if state.epoch == self.config.train.epochs:
-            # over the student's epochs, which all arms share whatever their budget
-            self.order_digest = self.batches.order_digest
-        last = self.recorder.records[-1].step
-        if state.epoch == self.epochs and last != state.step:
-            self.evaluate(state.step)
-
-    def _return_to_teacher(self, state: LoopState) -> None:
-        """Put the teacher in the place of the net, book it, and end the training."""
-        row = {"arm": self.arm.name, "seed": self.seed, "step": state.step, "epoch": state.epoch}
-        self.interventions.append(return_entry(self.net, self.teacher.checkpoint, row=row))
-        self.net = self.device.place(build(self.teacher.checkpoint))
-        self.architecture = self.teacher.checkpoint.architecture
-        self.forward_flops = forward_flops(self.net, self.size)
-        self.returned_at = state.step
-        self.log(state.step, {"returned_to_teacher": 1.0})
-        raise Stopped
+def _disturb(result: Tensor, axis: int, columns: Columns, task: tuple[Shares, Generator]) -> None:
+    """Add the paper's noise to the copies' columns, in place; the function changes a little."""
+    shares, generator = task
+    copied = torch.nonzero(columns.copies > 0).flatten()
+    shape = list(result.shape)
+    shape[axis] = len(copied)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(result)
+    result.index_add_(axis, copied, drawn * (shares.noise * result.std()))

@@ -1,0 +1,201 @@
+"""Run a network's own forward on labels: every torch call is seen as it happens.
+
+Nothing is traced beforehand: the forward of the network itself runs, on numbers that are all zero
+and labels that travel beside them, and the layers that cost time are not computed. So every Python
+construct works, and a decision taken by the value of an activation is caught where it is taken.
+An operation without a rule freezes what it touches.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from relearn.methods.grow.faults import DataDependentError
+from relearn.methods.grow.labels import Label, ParameterView, constant
+from relearn.methods.grow.operations import CONSTANTS, DECISIONS, SILENT
+from relearn.methods.grow.rules import RULES, operation_name
+from relearn.methods.grow.tape import Misfit, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from relearn.methods.grow.recorder import Recorder
+    from relearn.methods.grow.replayer import Replayer
+
+_HERE = f"{Path(__file__).parent}/"
+_TORCH = f"{Path(torch.__file__).parent}/"
+_MARK = "_growth_label"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a torch function.
+
+    Attributes:
+        func: The function.
+        name: Its plain name, such as ``add`` for ``__iadd__``.
+        args: What it got.
+        kwargs: What it got by name.
+    """
+
+    func: Callable[..., Any]
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def value(self, position: int, name: str, default: Any = None) -> Any:
+        """Return an argument by position or name."""
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+    def run(self) -> Any:
+        """Return what the function itself returns."""
+        return self.func(*self.args, **self.kwargs)
+
+
+class Execution(TorchFunctionMode):
+    """Sees each call, lets its rule work on the labels and notes them on the results.
+
+    Args:
+        journal: Records, or checks a widened run.
+        model: The network that runs; its parameters and buffers are known by name.
+    """
+
+    def __init__(self, journal: Recorder | Replayer, model: nn.Module) -> None:
+        super().__init__()
+        self.journal = journal
+        self.modules: list[str] = [""]
+        named = [*model.named_parameters(), *model.named_buffers()]
+        self.names = {id(t): n for n, t in named if t.is_floating_point()}
+        self.spoilt: dict[str, tuple[Site, str]] = {}
+
+    @property
+    def module(self) -> str:
+        """Name of the module whose forward runs."""
+        return self.modules[-1]
+
+    def leave(self) -> None:
+        """Note that the innermost module's forward has ended."""
+        self.modules.pop()
+
+    def label(self, value: Any) -> Label | ParameterView | None:
+        """Return what is known of a value: None for a plain constant."""
+        if not isinstance(value, Tensor):
+            return None
+        known: Label | ParameterView | None = getattr(value, _MARK, None)
+        if known is None and id(value) in self.names:
+            return ParameterView(self.names[id(value)])
+        return known
+
+    def mark(self, result: Any, label: Label | ParameterView | None) -> Any:
+        """Note a label on a result, which is returned."""
+        if label is not None and isinstance(result, Tensor):
+            setattr(result, _MARK, label)
+        return result
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run one torch function with its rule."""
+        call = Call(func, operation_name(func), args, kwargs or {})
+        if call.name in SILENT or not any(self.label(t) for t in tensors(args, call.kwargs)):
+            return call.run()
+        if call.name in DECISIONS:
+            return self._decide(call)
+        if call.name in CONSTANTS:
+            return call.run()
+        rule = RULES.get(call.name)
+        if rule is None and call.name.startswith("get "):
+            return call.run()
+        site = self.journal.begin(call.name, self.module, line_of_caller())
+        try:
+            return self.unknown(site, call) if rule is None else rule(self, site, call)
+        except Misfit:
+            raise
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            if self.journal.replaying:
+                raise Misfit(site, self.ids_in(call), f"fails on more channels: {error}") from error
+            raise
+
+    def _decide(self, call: Call) -> Any:
+        """Refuse to tell the value of an activation; parameters may be read."""
+        if any(isinstance(self.label(t), Label) for t in tensors(call.args, call.kwargs)):
+            line = line_of_caller()
+            raise DataDependentError(
+                f"{line}: the network decides by the value of an activation ({call.name}); what "
+                "it does for other inputs cannot be followed, so it cannot be grown exactly",
+                group=self.module,
+                operation=f"{call.name} at {line}",
+            )
+        return call.run()
+
+    def ids_in(self, call: Call) -> Tensor:
+        """Return the codes of everything a call was given, flattened."""
+        found = [self.label(t) for t in tensors(call.args, call.kwargs)]
+        codes = [torch.unique(k.codes) for k in found if isinstance(k, Label)]
+        from relearn.methods.grow.labels import ids_of
+
+        return ids_of(torch.cat(codes)) if codes else torch.zeros(0, dtype=torch.long)
+
+    def unknown(self, site: Site, call: Call, reason: str = "") -> Any:
+        """Run an operation that has no rule: everything it touches stays as it is."""
+        reason = reason or f"{call.name} is not known to treat channels one by one"
+        result = call.run()
+        for tensor in tensors(call.args, call.kwargs):
+            known = self.label(tensor)
+            if isinstance(known, Label):
+                self.journal.freeze(site, known.codes, reason)
+            elif isinstance(known, ParameterView):
+                self.spoilt.setdefault(known.name, (site, reason))
+        for tensor in tensors((result,), {}):
+            self.mark(tensor, constant(tuple(tensor.shape)))
+        return result
+
+
+def tensors(args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    """Yield every tensor in arguments, in nested lists and dictionaries too."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors(value, {})
+        elif isinstance(value, dict):
+            yield from tensors((), value)
+
+
+def line_of_caller() -> str:
+    """Return file, line and function of the deepest frame that is neither torch's nor ours."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_HERE, _TORCH)):
+            break
+        frame = frame.f_back
+    return f"{short(frame.f_code.co_filename)}:{frame.f_lineno} ({frame.f_code.co_name})"
+
+
+def line_of_error(error: BaseException) -> str:
+    """Return file, line and function of the deepest frame of an error outside torch and us."""
+    found = [
+        entry
+        for entry in traceback.extract_tb(error.__traceback__)
+        if not entry.filename.startswith((_HERE, _TORCH))
+    ]
+    if not found:
+        return "the network's forward"
+    return f"{short(found[-1].filename)}:{found[-1].lineno} ({found[-1].name})"
+
+
+def short(path: str) -> str:
+    """Return the last two parts of a path, which name a file without naming a machine."""
+    return "/".join(Path(path).parts[-2:])

@@ -1,0 +1,174 @@
+"""Channel groups: what can only grow together, and what cannot grow and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from relearn.methods.grow.document import Refusal
+
+if TYPE_CHECKING:
+    from relearn.methods.grow.tape import Tape
+
+
+@dataclass
+class Group:
+    """Units that stand in the same parameters.
+
+    Attributes:
+        name: Module of the first parameter that writes it.
+        writers: Names of the parameters' modules, in the order of the forward pass.
+        readers: Names of the modules that read it.
+        units: Root of each unit, ascending.
+        rows: Unit number of each row of the first parameter; shape (channels,).
+        rule: ``free``, ``blocks`` or ``uniform``.
+        frozen: Why it cannot grow; None if it can.
+        even: Whether every unit must be copied equally often.
+    """
+
+    name: str
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    units: Tensor
+    rows: Tensor
+    rule: str = "free"
+    frozen: Refusal | None = None
+    even: bool = False
+
+
+@dataclass
+class Analysis:
+    """What the labels found, worked out.
+
+    Attributes:
+        tape: Of the recording run.
+        shapes: Shape of every parameter and buffer.
+        roots: Classes of the ties.
+        groups: In the order of the forward pass, frozen ones too.
+        notes: Further things that were left alone.
+    """
+
+    tape: Tape
+    shapes: dict[str, tuple[int, ...]]
+    roots: dict[str, Tensor]
+    groups: list[Group] = field(default_factory=list)
+
+
+def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
+    """Return the groups of a tape."""
+    _freeze_conflicts(tape)
+    roots = tape.ties.roots()
+    unit = roots["unit"]
+    frozen = _frozen(tape, unit)
+    rows = _rows(tape)
+    layers = {key: ids for key, ids in rows.items() if len(shapes[key[0]]) > 1}
+    parents = _joined(layers, unit, frozen, tape.ties.count)
+    found = Analysis(tape, shapes, roots)
+    readers = _readers(tape, unit, parents)
+    first: dict[int, Group] = {}
+    for (name, _), ids in rows.items():
+        for key in torch.unique(parents[unit[ids[ids != 0]]]).tolist():
+            module = name.rpartition(".")[0] if (name, -1) not in rows else name
+            if key in first:
+                known = first[key]
+                known.writers = tuple(dict.fromkeys((*known.writers, module)))
+                continue
+            group = _group(tape, roots, (key, parents, module), ids)
+            group.frozen = frozen.get(int(group.units[0]))
+            group.readers = tuple(readers.get(key, ()))
+            first[key] = group
+    found.groups = list(first.values())
+    for group in found.groups:
+        if group.frozen is not None:
+            group.frozen = Refusal(group.name, group.frozen.operation, group.frozen.reason)
+    return found
+
+
+def _rows(tape: Tape) -> dict[tuple[str, int], Tensor]:
+    """Return the identities of every parameter's rows; bare parameters have axis -1."""
+    bare = {(name, -1): torch.unique(ids) for name, ids in tape.elements.items()}
+    return {**tape.written, **bare}
+
+
+def _freeze_conflicts(tape: Tape) -> None:
+    """Freeze parameters that are used in two ways at once."""
+    for (name, axis), ids in tape.written.items():
+        site = tape.sites[0]
+        if (name, axis) in tape.readings:
+            reading = tape.readings[name, axis][0]
+            reason = f"{name} is tied: it writes these channels and reads them as well"
+            tape.freeze(torch.cat([ids, reading.ids.flatten()]), reading.site, reason)
+        if name in tape.elements:
+            reason = f"{name} is used as a layer and as a bare parameter"
+            tape.freeze(torch.cat([ids, tape.elements[name]]), site, reason)
+    for (name, axis), readings in tape.readings.items():
+        for reading in readings[1:]:
+            if reading.ids.shape[1] != readings[0].ids.shape[1] or len(reading.ids) != len(
+                readings[0].ids
+            ):
+                reason = f"{name} (axis {axis}) is shared by layers that read differently"
+                ids = torch.cat([reading.ids.flatten(), readings[0].ids.flatten()])
+                tape.freeze(ids, reading.site, reason)
+
+
+def _frozen(tape: Tape, unit: Tensor) -> dict[int, Refusal]:
+    """Return for each frozen unit the first thing that stands in its way."""
+    found: dict[int, Refusal] = {}
+    for freeze in tape.freezes:
+        for root in torch.unique(unit[freeze.ids]).tolist():
+            found.setdefault(root, Refusal("", str(freeze.site), freeze.reason))
+    return found
+
+
+def _joined(
+    rows: dict[tuple[str, int], Tensor], unit: Tensor, frozen: dict[int, Refusal], count: int
+) -> Tensor:
+    """Return for each unit root the smallest root of its group; frozen units keep apart."""
+    stiff = torch.zeros(count, dtype=torch.bool)
+    if frozen:
+        stiff[torch.tensor(list(frozen))] = True
+    parents = torch.arange(count)
+    chains = []
+    for ids in rows.values():
+        roots = torch.unique(unit[ids[ids != 0]])
+        for some in (roots[~stiff[roots]], roots[stiff[roots]]):
+            if len(some) > 1:
+                chains.append(torch.stack([some[:-1], some[1:]]))
+    if not chains:
+        return parents
+    from relearn.methods.grow.ties import classes
+
+    return classes(parents, chains)
+
+
+def _readers(tape: Tape, unit: Tensor, parents: Tensor) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for (name, _), readings in tape.readings.items():
+        ids = readings[0].ids
+        for key in torch.unique(parents[unit[ids[ids != 0]]]).tolist():
+            names = found.setdefault(key, [])
+            names.append(name.rpartition(".")[0])
+    return found
+
+
+def _group(
+    tape: Tape, roots: dict[str, Tensor], key: tuple[int, Tensor, str], ids: Tensor
+) -> Group:
+    """Return the group that a parameter's rows are the first to write."""
+    number, parents, module = key
+    unit = roots["unit"]
+    mine = ids[(ids != 0)]
+    mine = mine[parents[unit[mine]] == number]
+    everywhere = torch.cat([i for i in _rows(tape).values()])
+    everywhere = torch.unique(unit[everywhere[everywhere != 0]])
+    units = everywhere[parents[everywhere] == number]
+    group = Group(module, (module,), (), units, torch.searchsorted(units, unit[mine]))
+    tied = [unit[i] for _, i in tape.uniform if len(i) > 1]
+    if tied and torch.isin(units, torch.cat(tied)).any():
+        group.rule = "uniform"
+    elif len(units) < len(mine):
+        group.rule = "blocks"
+    return group

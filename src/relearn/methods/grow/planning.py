@@ -1,0 +1,212 @@
+"""Work out how a network can grow: which channels belong together, by how much, and what cannot.
+
+Chen, Goodfellow, Shlens, "Net2Net", arXiv 1511.05641, widens layers named by hand. Here labels run
+through the network's own forward (``execution.py``), so that any network is planned by itself; what
+cannot be grown exactly is left as it is and listed with its reason.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from relearn.data.randomness import generator_of
+from relearn.errors import near_miss
+from relearn.methods.grow.document import Forecast, GroupPlan, GrowthPlan, Refusal
+from relearn.methods.grow.draw import draw_copies
+from relearn.methods.grow.faults import FrozenGroupError, UnknownGroupError
+from relearn.methods.grow.groups import Analysis, Group, analyse
+from relearn.methods.grow.running import describe_inputs, examples_in, record, shapes_of
+from relearn.methods.grow.tape import Misfit
+from relearn.methods.grow.widened import Widened, widen_labels
+from relearn.provenance import digest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from relearn.methods.grow.spec import GrowthSpec
+
+
+def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
+    """Return how the network can grow as asked; the network is left exactly as it is.
+
+    Args:
+        model: Any network whose forward is made of torch operations; float32 or float64.
+        example_input: What the forward takes: a tensor such as (batch, channels, height, width), a
+            tuple of tensors, or a dictionary of tensors by argument name. Values do not matter.
+        spec: How much to grow, and where.
+
+    Raises:
+        UntraceableError: The forward fails on the example or leaves torch; names the line.
+        DataDependentError: The forward decides by the value of an activation; names the line.
+        UnknownGroupError: A pattern in ``spec.groups`` meets no module that writes channels.
+        FrozenGroupError: A pattern meets only channels that cannot grow; says why.
+    """
+    described = describe_inputs(example_input)
+    tape, _ = record(model, described)
+    analysis = analyse(tape, shapes_of(model))
+    factors = _factors(analysis, spec)
+    widened = _fitting(model, analysis, (factors, spec, described))
+    examples = examples_in(described)
+    before = sum(site.flops for site in tape.sites) // examples
+    after = sum(site.flops for site in widened.sites) // examples
+    counts = _parameters(model, widened)
+    return GrowthPlan(
+        spec=spec,
+        groups=tuple(_document(g, widened) for g in analysis.groups if g.frozen is None),
+        refusals=tuple(g.frozen for g in analysis.groups if g.frozen is not None),
+        depth=(),
+        before=Forecast(counts[0], before),
+        after=Forecast(counts[1], after),
+        architecture=digest({n: list(s) for n, s in shapes_of(model).items()}),
+        inputs=described,
+        analysis=analysis,
+    )
+
+
+def _parameters(model: nn.Module, widened: Widened) -> tuple[int, int]:
+    before = after = 0
+    for name, parameter in model.named_parameters():
+        before += parameter.numel()
+        after += math.prod(widened.shape(name, tuple(parameter.shape)))
+    return before, after
+
+
+def _document(group: Group, widened: Widened) -> GroupPlan:
+    copies = widened.copies[group.units]
+    return GroupPlan(
+        name=group.name,
+        writers=group.writers,
+        readers=group.readers,
+        units=len(group.units),
+        channels=len(group.rows),
+        new_units=int(copies.sum()),
+        new_channels=int(copies[group.rows].sum()),
+        rule=group.rule,
+        even=group.even,
+    )
+
+
+def _factors(analysis: Analysis, spec: GrowthSpec) -> dict[str, float]:
+    """Return the factor of each group that can grow.
+
+    Raises:
+        UnknownGroupError: A pattern meets nothing.
+        FrozenGroupError: A pattern meets only what cannot grow.
+    """
+    factors = {g.name: spec.width for g in analysis.groups if g.frozen is None}
+    chosen: dict[str, str] = {}
+    for pattern, factor in spec.groups.items():
+        met = [g for g in analysis.groups if _meets(g, pattern)]
+        if not met:
+            names = [w for g in analysis.groups for w in g.writers]
+            raise UnknownGroupError(
+                f"groups[{pattern}]: meets no layer that writes channels,"
+                f"{near_miss(pattern, names)} expected a name or pattern such as {names[0]!r}",
+                group=pattern,
+                operation="widen",
+            )
+        free = [g for g in met if g.frozen is None]
+        if not free:
+            refusal = met[0].frozen or Refusal("", "", "")
+            raise FrozenGroupError(
+                f"groups[{pattern}]: {met[0].name} cannot grow: {refusal.reason} "
+                f"({refusal.operation})",
+                group=met[0].name,
+                operation=refusal.operation,
+            )
+        for group in free:
+            _choose(group, pattern, factor, (factors, chosen, spec))
+    return factors
+
+
+def _choose(group: Group, pattern: str, factor: float, state: tuple[Any, Any, Any]) -> None:
+    factors, chosen, spec = state
+    earlier = chosen.get(group.name)
+    if earlier is not None and spec.groups[earlier] != factor:
+        raise FrozenGroupError(
+            f"groups[{pattern}]: {group.name} belongs to {earlier} too, which asks for another "
+            f"factor ({spec.groups[earlier]}, not {factor}); its layers can only grow together",
+            group=group.name,
+            operation="widen",
+        )
+    factors[group.name] = factor
+    chosen[group.name] = pattern
+
+
+def _meets(group: Group, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (group.name, *group.writers))
+
+
+def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -> Widened:
+    """Return the widest growth whose labels fit; groups that do not are frozen, with the reason."""
+    factors, spec, described = task
+    for _ in range(2 * len(analysis.groups) + 1):
+        copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
+        generator = generator_of(0, "grow.plan")
+        for group in analysis.groups:
+            if group.frozen is None:
+                new = new_units(group, factors[group.name], spec.multiple_of)
+                if new is None:
+                    continue
+                copies[group.units] = _counts(group, new, spec, generator)
+        try:
+            return widen_labels(model, analysis, copies, described)
+        except Misfit as misfit:
+            _give_way(analysis, copies, misfit)
+    raise AssertionError("every group gave way and the network still does not fit")
+
+
+def _counts(group: Group, new: int, spec: GrowthSpec, generator: torch.Generator) -> torch.Tensor:
+    mapping = "balanced" if group.even else spec.mapping
+    return draw_copies(len(group.units), new, mapping=mapping, generator=generator)
+
+
+def new_units(group: Group, factor: float, multiple: int) -> int | None:
+    """Return how many units a group will have; None, and the group frozen, if it cannot be."""
+    units, channels = len(group.units), len(group.rows)
+    if group.rule == "uniform" or group.even:
+        whole = round(factor)
+        if abs(whole - factor) > 1e-9:
+            group.frozen = Refusal(
+                group.name,
+                "widen",
+                f"all its channels must be copied alike, so its factor must be whole; {factor} was "
+                f"asked, {math.ceil(factor)} would do",
+            )
+            return None
+        return whole * units
+    target = math.floor(units * factor + 0.5)
+    width = channels // units
+    step = multiple // math.gcd(multiple, width)
+    return units if target == units else math.ceil(target / step) * step
+
+
+def _give_way(analysis: Analysis, copies: torch.Tensor, misfit: Misfit) -> None:
+    """Freeze the groups that a misfit names, or copy them evenly if that may help."""
+    ids = misfit.ids.long()
+    roots = torch.unique(analysis.roots["unit"][ids[ids > 0]]) if ids.numel() else ids
+    growing = [g for g in analysis.groups if g.frozen is None and (copies[g.units] > 1).any()]
+    met = [g for g in growing if torch.isin(g.units, roots).any()] or growing
+    loose = [g for g in _beside(analysis, growing, met) if not g.even and g.rule != "uniform"]
+    for group in loose:
+        group.even = True
+    for group in [] if loose else met:
+        group.frozen = Refusal(group.name, str(misfit.site), misfit.reason)
+
+
+def _beside(analysis: Analysis, growing: list[Group], met: list[Group]) -> list[Group]:
+    """Return groups and those that are read together with one of them."""
+    unit = analysis.roots["unit"]
+    mine = torch.cat([g.units for g in met])
+    near = [mine]
+    for readings in analysis.tape.readings.values():
+        roots = torch.unique(unit[readings[0].ids])
+        if torch.isin(roots, mine).any():
+            near.append(roots)
+    roots = torch.cat(near)
+    found = [g for g in met if not g.even and g.rule != "uniform"]
+    return found or [g for g in growing if torch.isin(g.units, roots).any()]

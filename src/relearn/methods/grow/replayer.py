@@ -1,0 +1,200 @@
+"""The second run: widened labels go through the student's forward and must be where they belong.
+
+It answers the calls of ``Recorder`` from the tape. Whatever is not an intact copy of what the
+teacher did raises ``Misfit``; what goes through is a proof that every operation of the student sees
+copies of what the teacher's saw, and it says which columns read which copies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from relearn.methods.grow.labels import COPIES, copies_of, ids_of
+from relearn.methods.grow.recorder import FOLD
+from relearn.methods.grow.tape import Misfit, Site, Table, Tape
+
+if TYPE_CHECKING:
+    from relearn.methods.grow.layout import Layout
+
+_RANK = 1 << 30
+_TWICE = 1 << 12
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a widened weight's columns come from.
+
+    Attributes:
+        index: Column of the teacher, shape (columns,).
+        ids: Identity that is read, shape (columns,).
+        copies: Which copy of it, shape (columns,).
+    """
+
+    index: Tensor
+    ids: Tensor
+    copies: Tensor
+
+
+class Replayer:
+    """Looks identities up and checks copies.
+
+    Attributes:
+        tape: Of the recording run.
+        shapes: Shape of every parameter and buffer of the teacher.
+        layout: How often each channel is copied, and the new rows of every parameter.
+        columns: (parameter, axis) to where its new columns come from.
+        sites: The operations again, with the student's costs.
+        replaying: True here.
+    """
+
+    replaying = True
+
+    def __init__(self, tape: Tape, layout: Layout, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.tape = tape
+        self.shapes = shapes
+        self.layout = layout
+        self.columns: dict[tuple[str, int], Columns] = {}
+        self.sites: list[Site] = []
+        self._cursor: dict[int, int] = {}
+
+    def begin(self, name: str, module: str, line: str) -> Site:
+        """Return the place of the next operation, which must be the recorded one."""
+        index = len(self.sites)
+        known = self.tape.sites[index] if index < len(self.tape.sites) else None
+        site = Site(index, name, module, line)
+        if known is None or (known.name, known.module) != (name, module):
+            raise Misfit(site, torch.zeros(0), "the widened network takes another path")
+        site.tables = known.tables
+        self.sites.append(site)
+        self._cursor[index] = 0
+        return site
+
+    def _table(self, site: Site) -> Table:
+        at = self._cursor[site.index]
+        self._cursor[site.index] = at + 1
+        if at >= len(site.tables):
+            raise Misfit(site, torch.zeros(0), "the widened network takes another path")
+        return site.tables[at]
+
+    def fresh(self, site: Site, operands: list[Tensor]) -> Tensor:
+        """Return the codes that the recorded operation made of these operands, copy by copy."""
+        table = self._table(site)
+        ids = [ids_of(codes) for codes in operands]
+        key = ids[0]
+        for known, other in zip(table.steps, ids[1:], strict=False):
+            key = _find(site, known, key, ids) * FOLD + other
+        made = table.made[_find(site, table.steps[-1], key, ids)]
+        return made * COPIES + self._agreed(site, operands)
+
+    def _agreed(self, site: Site, operands: list[Tensor]) -> Tensor:
+        """Return the copy numbers, which must be the same for all operands."""
+        copies = torch.stack([copies_of(codes) for codes in operands])
+        if (copies != copies[:1]).any():
+            wrong = (copies != copies[:1]).any(0)
+            ids = torch.cat([ids_of(codes)[wrong] for codes in operands])
+            raise Misfit(site, ids, "different copies of a channel meet")
+        return copies[0]
+
+    def block(self, site: Site, groups: Tensor) -> None:
+        """Check that each row, shape (groups, members), is an intact copy of a recorded block."""
+        known = self._table(site).made
+        ids, copies = ids_of(groups), copies_of(groups)
+        order = known[:, 0].argsort()
+        if ids.shape[1] != known.shape[1]:
+            raise Misfit(site, ids.flatten(), "a head or group of channels changed its size")
+        place = _find(site, known[order, 0], ids[:, 0].contiguous(), [ids])
+        intact = (ids == known[order[place]]).all() and (copies == copies[:, :1]).all()
+        if not intact:
+            raise Misfit(site, ids.flatten(), "a head or group of channels is not copied as one")
+
+    def pair(self, site: Site, one: Tensor, other: Tensor) -> None:
+        """Check that both, shape (n,) each, are copies of a recorded pair."""
+        table = self._table(site)
+        ids = torch.cat([ids_of(one), ids_of(other)])
+        if one.shape != other.shape or (copies_of(one) != copies_of(other)).any():
+            raise Misfit(site, ids, "different copies of a head or group meet")
+        place = _find(site, table.steps[0], ids_of(one).contiguous(), [ids])
+        if (table.made[place] != ids_of(other)).any():
+            raise Misfit(site, ids, "a head or group meets another one's channels")
+
+    def width(self, site: Site, size: int) -> int:
+        """Return the teacher's size that was recorded here."""
+        return int(self._table(site).made[0])
+
+    def uniform(self, site: Site, codes: Tensor) -> None:
+        """Check that all channels are there equally often, shape (n,)."""
+        known, before = torch.unique(self._table(site).made, return_counts=True)
+        found, after = torch.unique(ids_of(codes), return_counts=True)
+        if not torch.equal(known, found) or (after * before[0] != before * after[0]).any():
+            raise Misfit(site, known, "a normalisation sees some channels more often than others")
+
+    def freeze(self, site: Site, codes: Tensor, reason: str) -> None:
+        """Do nothing: what is frozen is single already."""
+
+    def rows(self, name: str, axis: int) -> Tensor:
+        """Return the codes of a widened parameter's rows along an axis."""
+        return self.layout.rows(name, axis).codes
+
+    def elements(self, site: Site, name: str, index: Tensor, partner: Tensor) -> Tensor:
+        """Return codes of single numbers of a widened bare parameter, shape (n,)."""
+        return self.layout.elements(name)[index]
+
+    def read(self, site: Site, name: str, axis: int, *, codes: Tensor, ranks: Tensor) -> None:
+        """Work out which column of the teacher each column comes from, and check it is complete."""
+        table = self._table(site)
+        known, old_ranks = table.made, table.steps[0]
+        ids, copies = ids_of(codes), copies_of(codes)
+        if len(ids) != len(known):
+            raise Misfit(site, ids.flatten(), "other channels come by than before")
+        old = known[0] * _RANK + old_ranks * _TWICE
+        old = old + _occurrence(old)
+        new = ids[0] * _RANK + ranks * _TWICE
+        new = new + _occurrence(new * COPIES + copies[0], small=True)
+        order = old.argsort()
+        index = order[_find(site, old[order], new, [ids])]
+        if (ids != known[:, index]).any() or (copies != copies[:1]).any():
+            raise Misfit(site, ids.flatten(), "columns read channels in another order")
+        wanted = self.layout.counts(known[0])
+        seen = torch.bincount(index, minlength=len(old))
+        if (seen != wanted).any() or len(torch.unique(index * COPIES + copies[0])) != len(index):
+            ids = known[:, seen != wanted]
+            raise Misfit(site, ids.flatten(), "not every copy of a channel is read exactly once")
+        self._keep(site, (name, axis), Columns(index, ids[0], copies[0]))
+
+    def _keep(self, site: Site, key: tuple[str, int], columns: Columns) -> None:
+        earlier = self.columns.setdefault(key, columns)
+        same = torch.equal(earlier.index, columns.index)
+        if not (same and torch.equal(earlier.copies, columns.copies)):
+            raise Misfit(site, columns.ids, "a shared weight reads copies in two orders")
+
+    def heads(self, site: Site, module: str, width: int, codes: Tensor) -> None:
+        """Do nothing: heads were counted when they were recorded."""
+
+    def size(self, site: Site, number: int, codes: Tensor) -> None:
+        """Do nothing: sizes were noted when they were recorded."""
+
+
+def _find(site: Site, known: Tensor, keys: Tensor, ids: list[Tensor]) -> Tensor:
+    """Return where keys stand in sorted known ones, shape as ``keys``."""
+    place = torch.searchsorted(known, keys).clamp(max=max(len(known) - 1, 0))
+    if len(known) == 0 or (known[place] != keys).any():
+        raise Misfit(site, torch.cat([i.flatten() for i in ids]), "channels meet that never met")
+    return place
+
+
+def _occurrence(keys: Tensor, *, small: bool = False) -> Tensor:
+    """Return for each entry how many equal entries stand before it, shape (n,)."""
+    dense = torch.unique(keys, return_inverse=True)[1] if small else keys
+    order = dense.argsort(stable=True)
+    sorted_keys = dense[order]
+    starts = torch.ones_like(sorted_keys, dtype=torch.bool)
+    starts[1:] = sorted_keys[1:] != sorted_keys[:-1]
+    index = torch.arange(len(keys))
+    first = torch.where(starts, index, 0).cummax(0).values
+    counted = torch.empty_like(index)
+    counted[order] = index - first
+    return counted

@@ -1,0 +1,109 @@
+"""A growth on labels alone: the counts are chosen, the forward is run again and must fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from relearn.methods.grow.attributes import Edit, apply_edits, sizes_in_modules
+from relearn.methods.grow.layout import Layout, Rows
+from relearn.methods.grow.replayer import Columns, Replayer
+from relearn.methods.grow.running import execute, skeleton_of
+from relearn.methods.grow.tape import Misfit, Site
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from relearn.methods.grow.groups import Analysis
+
+
+@dataclass(frozen=True)
+class Widened:
+    """A growth that fits.
+
+    Attributes:
+        analysis: Of the teacher.
+        copies: For each identity (by its unit's root) how often it stands in the student.
+        layout: New rows of every parameter.
+        columns: (parameter, axis) to where its new columns come from.
+        sites: The operations, with the student's costs.
+        edits: Attributes of modules that change.
+    """
+
+    analysis: Analysis
+    copies: Tensor
+    layout: Layout
+    columns: Mapping[tuple[str, int], Columns]
+    sites: list[Site]
+    edits: list[Edit]
+
+    def rows(self, name: str, shape: tuple[int, ...]) -> dict[int, Rows]:
+        """Return the new rows of a parameter along each axis that it writes with."""
+        tape = self.analysis.tape
+        found = {a: self.layout.rows(n, a) for n, a in tape.written if n == name}
+        if name in tape.elements:
+            found |= self.layout.grown_axes(name, shape)
+        return found
+
+    def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the new shape of a parameter."""
+        sizes = list(shape)
+        for axis, rows in self.rows(name, shape).items():
+            sizes[axis] = len(rows.index)
+        for (known, axis), columns in self.columns.items():
+            if known == name:
+                sizes[axis] = len(columns.index)
+        return tuple(sizes)
+
+
+def widen_labels(
+    model: nn.Module, analysis: Analysis, copies: Tensor, described: Mapping[str, Any]
+) -> Widened:
+    """Return the growth with these counts if the student's forward fits it.
+
+    Args:
+        model: The teacher.
+        analysis: Of the teacher.
+        copies: For each identity (by its unit's root) how often it stands in the student.
+        described: Shapes and types of the example.
+
+    Raises:
+        Misfit: Channels would not be where they belong; names the operation and the channels.
+    """
+    layout = Layout(analysis.tape, analysis.roots, copies)
+    layout.shape_of_elements = analysis.shapes
+    journal = Replayer(analysis.tape, layout, analysis.shapes)
+    edits = sizes_in_modules(model, analysis, layout)
+    skeleton = skeleton_of(model, _shapes(analysis, layout))
+    apply_edits(skeleton, edits)
+    try:
+        execute(skeleton, journal, described)
+    except Misfit:
+        raise
+    except Exception as error:
+        site = journal.sites[-1] if journal.sites else analysis.tape.sites[0]
+        raise Misfit(site, torch.zeros(0), f"the forward fails with more channels: {error}") from (
+            error
+        )
+    return Widened(analysis, copies, layout, journal.columns, journal.sites, edits)
+
+
+def _shapes(analysis: Analysis, layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that parameters will have where every reader gets what it reads."""
+    tape, found = analysis.tape, {}
+    for name, shape in analysis.shapes.items():
+        sizes = list(shape)
+        axes = {a: len(layout.rows(n, a).index) for n, a in tape.written if n == name}
+        if name in tape.elements:
+            axes |= {a: len(r.index) for a, r in layout.grown_axes(name, shape).items()}
+        for (known, axis), readings in tape.readings.items():
+            if known == name:
+                axes[axis] = int(layout.counts(readings[0].ids[0]).sum())
+        for axis, size in axes.items():
+            sizes[axis] = size
+        found[name] = tuple(sizes)
+    return found
