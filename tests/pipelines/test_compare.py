@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from kedro.runner import SequentialRunner
 
 from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
+from relearn.methods.grow.config import GrowConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.pipelines.compare import create_pipeline
@@ -38,8 +40,11 @@ def zap():
 
 
 @pytest.fixture
-def other():
-    return ForgetRelearnConfig(**read_parameters("forget_relearn"))
+def others():
+    return (
+        ForgetRelearnConfig(**read_parameters("forget_relearn")),
+        GrowConfig(**read_parameters("grow")),
+    )
 
 
 @pytest.fixture
@@ -65,11 +70,12 @@ def tables(records, costs=None, **left):
     return {**found, "zap_recommendation": {}, "zap_diagnostics": {}, **left}
 
 
-def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, other, compare):
+def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, others, compare):
     inputs = {
         "params:compare": compare,
         "params:zap": zap,
-        "params:forget_relearn": other,
+        "params:forget_relearn": others[0],
+        "params:grow": others[1],
         "params:storage": StorageConfig(folder="data/test"),
         "data_card": {"source": "glyphs", "images": 6000},
         "zap.records": tied(zap_records(), zap),
@@ -81,8 +87,8 @@ def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, other, 
     }
     for method in METHODS[1:]:
         inputs |= {f"{method}.records": empty(), f"{method}.costs": empty()}
-    for left in LEFT_BESIDE:
-        inputs[f"forget_relearn.{left}"] = empty() if left == "interventions" else {"missing": True}
+    for method, left in product(("forget_relearn", "grow"), LEFT_BESIDE):
+        inputs[f"{method}.{left}"] = empty() if left == "interventions" else {"missing": True}
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()})
     outputs = ("comparison", "decision", "report")
     for name in (*outputs, "difference_figure", "cost_figure"):
@@ -115,52 +121,52 @@ class _PngDataset(_KeptDataset):
         super().save(png_of(data))
 
 
-def test_nothing_run_at_all_is_one_clear_error(zap, other, compare):
+def test_nothing_run_at_all_is_one_clear_error(zap, others, compare):
     with pytest.raises(EvidenceError, match="kedro run --pipeline zap"):
-        compare_records(compare, zap, other, **tables(empty(), empty()))
+        compare_records(compare, zap, *others, **tables(empty(), empty()))
 
 
-def test_records_of_other_parameters_are_refused_with_the_remedy(zap, other, compare):
+def test_records_of_other_parameters_are_refused_with_the_remedy(zap, others, compare):
     changed = zap.model_copy(update={"head": "other"})
     with pytest.raises(StaleInputError, match=r"zap\.records.*kedro run --pipeline zap"):
-        compare_records(compare, zap, other, **tables(tied(zap_records(), changed)))
+        compare_records(compare, zap, *others, **tables(tied(zap_records(), changed)))
 
 
-def test_thresholds_changed_after_the_run_are_refused(zap, other, compare):
+def test_thresholds_changed_after_the_run_are_refused(zap, others, compare):
     easier = zap.evidence.model_copy(update={"smallest_difference": 0.0})
     changed = zap.model_copy(update={"evidence": easier})
     with pytest.raises(StaleInputError):
-        compare_records(compare, changed, other, **tables(tied(zap_records(), zap)))
+        compare_records(compare, changed, *others, **tables(tied(zap_records(), zap)))
 
 
-def test_records_that_say_not_what_made_them_are_refused(zap, other, compare):
+def test_records_that_say_not_what_made_them_are_refused(zap, others, compare):
     with pytest.raises(StaleInputError, match=r"zap\.records"):
-        compare_records(compare, zap, other, **tables(zap_records()))
+        compare_records(compare, zap, *others, **tables(zap_records()))
 
 
-def test_a_gate_of_the_method_reads_not_measured(zap, other, compare):
+def test_a_gate_of_the_method_reads_not_measured(zap, others, compare):
     given = tables(
         tied(zap_records(), zap), zap_diagnostics={"gate": "The head never recovers here."}
     )
-    _, decision = compare_records(compare, zap, other, **given)
+    _, decision = compare_records(compare, zap, *others, **given)
     entry = decision["methods"]["zap"]
     assert entry["verdict"] == "not measured"
     assert "never recovers" in entry["words"]
     assert entry["shown"]["difference"] == "-"
 
 
-def test_a_study_is_judged_on_the_arms_that_it_names(zap, other, compare):
+def test_a_study_is_judged_on_the_arms_that_it_names(zap, others, compare):
     records = zap_records().replace({"arm": {"iid_zap": "every_2"}})
     study = {"study": "frequency", "baseline_arm": "iid", "treated_arm": "every_2"}
     given = tables(tied(records, zap), zap_recommendation=study)
-    table, decision = compare_records(compare, zap, other, **given)
+    table, decision = compare_records(compare, zap, *others, **given)
     assert decision["methods"]["zap"]["treated_arm"] == "every_2"
     assert table["treated"][0] == "every_2"
 
 
-def test_missing_costs_hold_the_adoption(zap, other, compare):
+def test_missing_costs_hold_the_adoption(zap, others, compare):
     given = tables(tied(zap_records(), zap), empty())
-    _, decision = compare_records(compare, zap, other, **given)
+    _, decision = compare_records(compare, zap, *others, **given)
     assert decision["methods"]["zap"]["reasons"] == ["cost unknown"]
 
 
