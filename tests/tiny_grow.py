@@ -56,7 +56,7 @@ def base_config(**changes: Any) -> GrowConfig:
     """Return ``tiny_config`` with the base checkpoint as the teacher."""
     given = {
         "start_from": "base",
-        "samples": {"train_images": 0, "validation_images": 0},
+        "samples": {"train_images": 0, "validation_images": 0, "test_images": 0},
         "teacher__width": 0,
         "growth__keep_moments": False,
     }

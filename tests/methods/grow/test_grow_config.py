@@ -32,7 +32,10 @@ def test_parameters_reach_the_library_as_they_are_set():
         ({"train__epochs": 0}, "train.epochs"),
         ({"teacher__train__epochs": 0}, "teacher.train.epochs"),
         ({"arms__random_layers": True}, "arms.random_layers"),
-        ({"samples": {"train_images": 9, "validation_images": 0}}, "validation_images"),
+        (
+            {"samples": {"train_images": 9, "validation_images": 0, "test_images": 0}},
+            "validation_images",
+        ),
         ({"teacher__train__optimizer": "sgd"}, "growth.keep_moments"),
     ],
 )
@@ -48,7 +51,10 @@ def test_what_cannot_be_meant_is_refused_by_name(changes, named):
         ({"teacher__width": 4}, "teacher.width"),
         ({"growth__keep_moments": True}, "growth.keep_moments"),
         ({"growth__trigger__when": "plateau"}, "growth.trigger.when"),
-        ({"samples": {"train_images": 9, "validation_images": 9}}, "samples.train_images"),
+        (
+            {"samples": {"train_images": 9, "validation_images": 9, "test_images": 0}},
+            "samples.train_images",
+        ),
     ],
 )
 def test_a_teacher_that_is_given_cannot_be_trained_otherwise(changes, named):

@@ -121,6 +121,15 @@ def test_more_data_means_that_the_teacher_saw_a_share_of_every_class():
     assert all(bytes(image.numpy().tobytes()) in rows for image in samples.first.images)
 
 
+def test_only_so_many_test_images_are_read_and_they_are_no_training_images():
+    given = {"train_images": 60, "validation_images": 18, "test_images": 10}
+    few = samples_of(tiny_stream(), tiny_config(samples=given), seed=0)
+    all_of = samples_of(tiny_stream(), tiny_config(), seed=0)
+    assert (len(few.test), len(all_of.test)) == (10, 30)
+    rows = {bytes(image.numpy().tobytes()) for image in all_of.test.images}
+    assert all(bytes(image.numpy().tobytes()) in rows for image in few.test.images)
+
+
 def test_kept_moments_reach_the_grown_net_and_the_continued_teacher():
     for arm in ("grown", "teacher_continued"):
         for keep in (True, False):
@@ -306,7 +315,7 @@ def test_a_net_without_a_width_has_none_to_set():
 
 
 def test_too_few_images_are_refused_by_name():
-    config = tiny_config(samples={"train_images": 500, "validation_images": 18})
+    config = tiny_config(samples={"train_images": 500, "validation_images": 18, "test_images": 0})
     with pytest.raises(DataError, match=r"grow\.samples\.train_images"):
         teach(tiny_base(), tiny_stream(), config, seed=0)
 

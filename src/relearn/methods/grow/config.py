@@ -25,10 +25,12 @@ class SamplesConfig(Strict):
             classes together; 0 keeps the stream's own train, validation and test splits.
         validation_images: Images on which all choices are made; all others are the test. 0 together
             with ``train_images``.
+        test_images: So many of the test images are read, drawn anew for each seed; 0 = all.
     """
 
     train_images: int = Field(ge=0)
     validation_images: int = Field(ge=0)
+    test_images: int = Field(ge=0)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:

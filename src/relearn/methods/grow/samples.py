@@ -73,7 +73,7 @@ def draw_samples(
         train=splits["train"],
         first=_share_of(splits["train"], first_share, seed=seed),
         validation=splits["validation"],
-        test=splits["test"],
+        test=_few_of(splits["test"], config.test_images, seed=seed),
         class_names=tuple(stream.class_names[int(n)] for n in numbers),
         class_numbers=numbers,
     )
@@ -112,6 +112,15 @@ def batches_of(
         # a rest of one image has no statistics for batch norm
         drop_last=len(split) > train.batch_size and len(split) % train.batch_size == 1,
     )
+
+
+def _few_of(split: Split, count: int, *, seed: int) -> Split:
+    """Return so many images drawn at random, in stored order; all for 0 or where there are fewer."""
+    if not 0 < count < len(split):
+        return split
+    order = torch.randperm(len(split), generator=generator_of(seed, "grow.test_images"))
+    rows = order[:count].sort().values
+    return Split(split.images[rows], split.labels[rows])
 
 
 def _share_of(split: Split, share: float, *, seed: int) -> Split:

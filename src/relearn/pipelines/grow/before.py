@@ -34,13 +34,13 @@ def headroom_of(
     """
     from relearn.methods.grow.headroom import advise, probe
     from relearn.methods.grow.pair import open_pair
-    from relearn.training.device import open_device
+    from relearn.pipelines.grow.units import device_of
 
     loaded, headroom = list(_loaded(teachers)), grow.growth.headroom
     gain = None
     if headroom.probe_epochs:
         seed, teacher = loaded[0]
-        device = open_device(execution.device, execution.precision)
+        device = device_of(execution, teacher.checkpoint.architecture)
         gain = probe(open_pair(teacher, stream, grow, seed=seed), grow, device=device)
     advice = advise([teacher.told for _, teacher in loaded], headroom, gain=gain)
     if headroom.stop and not advice.grow:

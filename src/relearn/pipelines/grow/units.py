@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relearn.data.images import Stream
     from relearn.evaluation.records import Log
     from relearn.execution import Unit
-    from relearn.models.checkpoint import Checkpoint
+    from relearn.models.checkpoint import Architecture, Checkpoint
     from relearn.tracking import RunHandle
     from relearn.training.device import Device
 
@@ -125,7 +125,7 @@ def run_teacher(job: TeacherJob, folder: Path) -> None:
             seed=job.seed,
             log=run.log,
             resume=resume,
-            device=_device(job.execution, job.base.architecture.width),
+            device=device_of(job.execution, job.base.architecture),
         )
         run.artifact(save_teacher(teacher, folder), "checkpoints")
         resume.clear()
@@ -206,7 +206,7 @@ def _train(job: ArmJob, folder: Path, log: Log) -> Path:
         seed=job.seed,
         log=log,
         resume=resume,
-        device=_device(job.execution, teacher.checkpoint.architecture.width),
+        device=device_of(job.execution, teacher.checkpoint.architecture),
     )
     path = save_arm(result, folder)
     resume.clear()
@@ -229,13 +229,24 @@ def _score(job: ArmJob, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=resume,
-        device=_device(job.execution, teacher.checkpoint.architecture.width),
+        device=device_of(job.execution, teacher.checkpoint.architecture),
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
     resume.clear()
 
 
-def _device(execution: ExecutionConfig, width: int) -> Device:
+def device_of(execution: ExecutionConfig, architecture: Architecture) -> Device:
+    """Return where and in what precision a net of this architecture is trained.
+
+    Args:
+        execution: What the parameters ask for.
+        architecture: Of the teacher, so that all arms of a seed are trained alike.
+    """
     from relearn.training.device import open_device
 
-    return open_device(execution.device, execution.precision, width_hint=width)
+    return open_device(
+        execution.device,
+        execution.precision,
+        width_hint=architecture.width,
+        batch_norm_width_hint=architecture.batch_norm_width,
+    )
