@@ -107,6 +107,10 @@ class Execution(TorchFunctionMode):
             return ParameterView(self.names[id(value)])
         return known
 
+    def input_label(self, value: Tensor) -> Label | ParameterView:
+        """Return what is known of a layer's input; a plain constant has no channels."""
+        return self.label(value) or constant(tuple(value.shape))
+
     def mark(self, result: Value, label: Label | ParameterView | None) -> Value:
         """Note a label on a result, which is returned."""
         if label is not None and isinstance(result, Tensor):
@@ -157,8 +161,12 @@ class Execution(TorchFunctionMode):
     def ids_in(self, call: Call) -> Tensor:
         """Return the codes of everything a call was given, flattened."""
         found = [self.label(t) for t in tensors(call.args, call.kwargs)]
-        codes = [torch.unique(k.codes) for k in found if isinstance(k, Label)]
-        return ids_of(torch.cat(codes)) if codes else torch.zeros(0, dtype=torch.long)
+        tape = self.journal.tape
+        ids = [ids_of(torch.unique(k.codes)) for k in found if isinstance(k, Label)]
+        for name in [k.name for k in found if isinstance(k, ParameterView)]:
+            ids += [i for (known, _), i in tape.written.items() if known == name]
+            ids += [tape.elements[name]] if name in tape.elements else []
+        return torch.cat(ids) if ids else torch.zeros(0, dtype=torch.long)
 
     def unknown(self, site: Site, call: Call, reason: str = "") -> Any:
         """Run an operation that has no rule: everything it touches stays as it is."""

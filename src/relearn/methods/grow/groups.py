@@ -26,7 +26,7 @@ class Group:
         rows: Unit number of each row of the first parameter; shape (channels,).
         rule: ``free``, ``blocks`` or ``uniform``.
         frozen: Why it cannot grow; None if it can.
-        even: Whether every unit must be copied equally often.
+        even: Why every unit must be copied equally often; None if that need not be.
         paddable: Whether normalisations can make up for padding.
     """
 
@@ -37,7 +37,7 @@ class Group:
     rows: Tensor
     rule: str = "free"
     frozen: Refusal | None = None
-    even: bool = False
+    even: Refusal | None = None
     paddable: bool = False
 
 
@@ -66,8 +66,7 @@ def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
     unit = roots["unit"]
     frozen = _frozen(tape, unit)
     rows = _rows(tape)
-    layers = {key: ids for key, ids in rows.items() if len(shapes[key[0]]) > 1}
-    parents = _joined(layers, unit, frozen, tape.ties.count)
+    parents = _joined(rows, unit, (frozen, shapes), tape.ties.count)
     found = Analysis(tape, shapes, roots)
     readers = _readers(tape, unit, parents)
     first: dict[int, Group] = {}
@@ -126,17 +125,26 @@ def _frozen(tape: Tape, unit: Tensor) -> dict[int, Refusal]:
 
 
 def _joined(
-    rows: dict[tuple[str, int], Tensor], unit: Tensor, frozen: dict[int, Refusal], count: int
+    rows: dict[tuple[str, int], Tensor],
+    unit: Tensor,
+    state: tuple[dict[int, Refusal], dict[str, tuple[int, ...]]],
+    count: int,
 ) -> Tensor:
-    """Return for each unit root the smallest root of its group; frozen units keep apart."""
+    """Return for each unit root the smallest root of its group; frozen units keep apart.
+
+    Units that can grow belong together if one layer writes them; a norm behind a concatenation does
+    not bring its parts together.
+    """
+    frozen, shapes = state
     stiff = torch.zeros(count, dtype=torch.bool)
     if frozen:
         stiff[torch.tensor(list(frozen))] = True
     parents = torch.arange(count)
     chains = []
-    for ids in rows.values():
+    for (name, _), ids in rows.items():
         roots = torch.unique(unit[ids[ids != 0]])
-        for some in (roots[~stiff[roots]], roots[stiff[roots]]):
+        free = roots[~stiff[roots]] if len(shapes[name]) > 1 else roots[:0]
+        for some in (free, roots[stiff[roots]]):
             if len(some) > 1:
                 chains.append(torch.stack([some[:-1], some[1:]]))
     if not chains:

@@ -32,7 +32,7 @@ def linear(run: Execution, site: Site, call: Call) -> Any:
     x = call.value(0, "input")
     weight, bias = call.value(1, "weight"), call.value(2, "bias")
     parts = part_of(run, weight), part_of(run, bias)
-    label = run.label(x)
+    label = run.input_label(x)
     if not isinstance(label, Label) or parts[0] is None or (bias is not None and parts[1] is None):
         return run.unknown(site, call, "its weight is not a parameter but worked out on the way")
     return affine(run, site, x, (parts[0], parts[1]))
@@ -47,7 +47,7 @@ def affine(run: Execution, site: Site, x: Tensor, parts: tuple[Part, Part | None
         x: Input with a label, shape (..., features).
         parts: Weight and bias by name and rows.
     """
-    label = run.label(x)
+    label = run.input_label(x)
     if not isinstance(label, Label):
         raise TypeError("a linear layer needs a labelled input")
     rows = row_codes(run, parts[0])
@@ -58,7 +58,7 @@ def affine(run: Execution, site: Site, x: Tensor, parts: tuple[Part, Part | None
     found = columns(label, -1)
     if found is None:
         reason = "mixes positions, not channels; its width is a number of positions"
-        run.journal.freeze(site, torch.cat([rows, *others]), reason)
+        run.journal.freeze(site, run.journal.fresh(site, [rows, *others]), reason)
         if x.ndim - 1 in varying(label.codes):
             run.journal.freeze(site, label.codes, "reads positions that differ from place to place")
             return run.mark(result, constant(shape))
@@ -81,7 +81,7 @@ def convolution(run: Execution, site: Site, call: Call) -> Any:
     """Note what a convolution reads and writes."""
     x, weight, bias = (call.value(i, n) for i, n in enumerate(("input", "weight", "bias")))
     spatial = int(re.findall(r"\d", call.name)[0])
-    label, part = run.label(x), part_of(run, weight)
+    label, part = run.input_label(x), part_of(run, weight)
     beside = part_of(run, bias)
     whole = part is not None and part[1] is None and (bias is None or beside is not None)
     if not isinstance(label, Label) or not whole or part is None or x.ndim != spatial + 2:

@@ -81,6 +81,10 @@ def _each(result: Any, moved: Any, mark: Any) -> Any:
 
 def _note_sizes(run: Execution, site: Site, call: Call, result: Any) -> None:
     """Note numbers in the call that stand for sizes along which channels change."""
+    if call.name == "split" and isinstance(result, tuple) and isinstance(call.value(1, "split_size"), int):
+        _note_split(run, site, call, result[0])
+    if call.name == "__getitem__" and isinstance(result, Tensor):
+        _note_slices(run, site, call, result)
     if not isinstance(result, Tensor) or call.name not in {"view", "reshape", "expand"}:
         return
     given: Any = call.args[1:]
@@ -90,11 +94,36 @@ def _note_sizes(run: Execution, site: Site, call: Call, result: Any) -> None:
         return
     for dim in varying(label.codes):
         if isinstance(given[dim], int) and given[dim] == result.shape[dim]:
-            line = label.codes
-            for other in range(line.ndim):
-                if other != dim:
-                    line = line.narrow(other, 0, 1)
-            run.journal.size(site, int(given[dim]), line.flatten())
+            run.journal.size(site, int(given[dim]), _line(label, dim))
+
+
+def _line(label: Label, dim: int) -> Tensor:
+    """Return the codes along one dimension, at the first place of the others."""
+    line = label.codes
+    for other in range(line.ndim):
+        if other != dim:
+            line = line.narrow(other, 0, 1)
+    return line.flatten()
+
+
+def _note_slices(run: Execution, site: Site, call: Call, result: Tensor) -> None:
+    """Note numbers at which a slice of the first channels ends."""
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    label = run.label(result)
+    if not isinstance(label, Label) or not all(isinstance(part, slice) for part in index):
+        return
+    for dim, part in enumerate(index):
+        first = part.start in {None, 0} and part.step in {None, 1}
+        if first and isinstance(part.stop, int) and part.stop == result.shape[dim]:
+            run.journal.size(site, part.stop, _line(label, dim))
+
+
+def _note_split(run: Execution, site: Site, call: Call, first: Tensor) -> None:
+    """Note the size of the pieces of a split along channels."""
+    dim = int(call.value(2, "dim", 0)) % first.ndim
+    label = run.label(first)
+    if isinstance(label, Label) and dim in varying(label.codes):
+        run.journal.size(site, int(call.value(1, "split_size")), _line(label, dim))
 
 
 def join(run: Execution, site: Site, call: Call) -> Any:

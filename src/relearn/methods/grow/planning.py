@@ -18,7 +18,7 @@ from relearn.errors import near_miss
 from relearn.methods.grow.deepen import added_cost, places_for
 from relearn.methods.grow.document import Forecast, GroupPlan, GrowthPlan, Refusal
 from relearn.methods.grow.draw import draw_copies
-from relearn.methods.grow.faults import FrozenGroupError, UnknownGroupError
+from relearn.methods.grow.faults import FrozenGroupError, GrowthError, UnknownGroupError
 from relearn.methods.grow.groups import Analysis, Group, analyse
 from relearn.methods.grow.running import describe_inputs, examples_in, record, shapes_of
 from relearn.methods.grow.sizes import new_sizes
@@ -91,7 +91,7 @@ def _document(group: Group, widened: Widened) -> GroupPlan:
         new_units=int(copies.sum()),
         new_channels=int(copies[group.rows].sum()) + pads,
         rule=group.rule,
-        even=group.even,
+        even=group.even is not None,
         padding=pads,
     )
 
@@ -158,7 +158,8 @@ def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -
         for group in analysis.groups:
             if group.name in sizes and group.frozen is None:
                 new, pads = sizes[group.name]
-                mapping = "balanced" if group.even or group.rule == "uniform" else spec.mapping
+                alike = group.even is not None or group.rule == "uniform"
+                mapping = "balanced" if alike else spec.mapping
                 copies[group.units] = draw_copies(
                     len(group.units), new, mapping=mapping, generator=generator
                 )
@@ -167,7 +168,7 @@ def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -
             return widen_labels(model, analysis, (copies, padding), described)
         except Misfit as misfit:
             _give_way(analysis, (copies, padding), misfit)
-    raise AssertionError("every group gave way and the network still does not fit")
+    raise GrowthError("no group can grow, and the network still does not fit", operation="widen")
 
 
 def _give_way(
@@ -178,17 +179,25 @@ def _give_way(
     ids = misfit.ids.long()
     roots = torch.unique(analysis.roots["unit"][ids[ids > 0]]) if ids.numel() else ids
     growing = [g for g in analysis.groups if g.frozen is None and _grows(g, copies, padding)]
-    met = [g for g in growing if torch.isin(g.units, roots).any()] or growing
+    met = [g for g in growing if torch.isin(g.units, roots).any()]
+    met = met or _around(growing, misfit.site.module) or growing
     padded = [g for g in met if int(g.units[0]) in padding]
     if padded:
         for group in padded:
             group.paddable = False
+            group.even = Refusal(group.name, str(misfit.site), misfit.reason)
         return
-    loose = [g for g in _beside(analysis, growing, met) if not g.even and g.rule != "uniform"]
+    loose = [g for g in _beside(analysis, growing, met) if g.even is None and g.rule != "uniform"]
     for group in loose:
-        group.even = True
+        group.even = Refusal(group.name, str(misfit.site), misfit.reason)
     for group in [] if loose else met:
         group.frozen = Refusal(group.name, str(misfit.site), misfit.reason)
+
+
+def _around(growing: list[Group], module: str) -> list[Group]:
+    """Return the groups that layers of one module read or write."""
+    inside = f"{module}."
+    return [g for g in growing if any(n.startswith(inside) for n in (*g.readers, *g.writers))]
 
 
 def _grows(group: Group, copies: torch.Tensor, padding: dict[int, int]) -> bool:
@@ -205,5 +214,5 @@ def _beside(analysis: Analysis, growing: list[Group], met: list[Group]) -> list[
         if torch.isin(roots, mine).any():
             near.append(roots)
     roots = torch.cat(near)
-    found = [g for g in met if not g.even and g.rule != "uniform"]
+    found = [g for g in met if g.even is None and g.rule != "uniform"]
     return found or [g for g in growing if torch.isin(g.units, roots).any()]

@@ -115,7 +115,7 @@ def batches_of(
 
 
 def _few_of(split: Split, count: int, *, seed: int) -> Split:
-    """Return so many images, drawn at random, in stored order; all for 0 or where there are less."""
+    """Return so many images drawn at random, in stored order; all for 0, or if there are less."""
     if not 0 < count < len(split):
         return split
     order = torch.randperm(len(split), generator=generator_of(seed, "grow.test_images"))

@@ -30,7 +30,7 @@ def new_sizes(analysis: Analysis, factors: Mapping[str, float], multiple: int) -
     for group in analysis.groups:
         if group.frozen is not None:
             continue
-        if group.rule == "uniform" or group.even:
+        if group.rule == "uniform" or group.even is not None:
             widths = [w for head, (stream, w) in streams.items() if stream == group.name]
             step = math.lcm(multiple, *widths)
             size = _whole(group, factors[group.name], step)
@@ -41,7 +41,7 @@ def new_sizes(analysis: Analysis, factors: Mapping[str, float], multiple: int) -
     by_name = {g.name: g for g in analysis.groups}
     for head, (stream, width) in streams.items():
         same = head in factors and factors[head] == factors.get(stream)
-        if same and head in found and stream in found and not by_name[head].even:
+        if same and head in found and stream in found and by_name[head].even is None:
             units, padding = found[stream]
             channels = len(by_name[stream].rows) * units // len(by_name[stream].units)
             found[head] = ((channels + padding) // width, 0)
@@ -54,14 +54,15 @@ def _whole(group: Group, factor: float, step: int) -> Size | None:
     whole = round(factor)
     if abs(whole - factor) <= 1e-9:
         return whole * units, 0
-    if group.paddable and not group.even:
+    if group.paddable:
         target = math.ceil(math.floor(channels * factor + 0.5) / step) * step
         return target // channels * units, target % channels
+    why = group.even
     group.frozen = Refusal(
         group.name,
-        "widen",
-        f"all its channels must be copied alike, so its factor must be whole; {factor} was asked, "
-        f"{math.ceil(factor)} would do",
+        why.operation if why is not None else "normalisation over all its channels",
+        f"{why.reason if why is not None else 'needs all its channels copied alike'}; only a whole "
+        f"factor would do: {factor} was asked, {math.ceil(factor)} may fit",
     )
     return None
 
