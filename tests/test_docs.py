@@ -170,7 +170,7 @@ def test_every_command_on_a_page_exists(page: Path) -> None:
 
     assert made <= targets
     assert pipelines <= set(register_pipelines())
-    assert set(re.findall(r"--env[= ]([a-z_]+)", text)) <= environments
+    assert set(re.findall(r"--env[= ]([a-z0-9_]+)", text)) <= environments
 
 
 @every_page

@@ -1,4 +1,4 @@
-"""Figures of growing: accuracy over FLOPs, where each arm starts and ends."""
+"""Figures of growing: accuracy over FLOPs, where each arm starts and ends, and a Pareto front."""
 
 from __future__ import annotations
 
@@ -97,4 +97,43 @@ def draw_start_and_end(records: pd.DataFrame, *, baseline: str) -> Figure:
     axis.grid(visible=False, axis="y")
     name_axis(axis, title="Where each arm starts and ends", x=_ACCURACY)
     add_note(figure, "Open: before the first step. Full: at the end. Dotted: the teacher. Means.")
+    return figure
+
+
+def draw_front(table: pd.DataFrame) -> Figure:
+    """Return validation accuracy over latency of every design, the front joined by a line.
+
+    Args:
+        table: One row a design: design, parent (empty for the teacher), latency_seconds,
+            validation_accuracy, on_front.
+    """
+    figure, axes = new_figure(8.0, 4.8)
+    axis = axes[0, 0]
+    x, y = 1e3 * table["latency_seconds"], 100 * table["validation_accuracy"]
+    front = table["on_front"].astype(bool)
+    order = x[front].sort_values().index
+    axis.plot(x[order], y[order], "-", color=PALETTE[1], lw=1.4)
+    axis.plot(x[~front], y[~front], "o", ms=6, mfc="white", mec=PALETTE[3])
+    axis.plot(x[front], y[front], "o", ms=7, color=PALETTE[1])
+    teacher = table["parent"].fillna("") == ""
+    axis.plot(x[teacher], y[teacher], "s", ms=8, color=PALETTE[0])
+    for place in order:
+        axis.annotate(
+            str(table["design"][place]),
+            (x[place], y[place]),
+            xytext=(5, -11),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    name_axis(
+        axis,
+        title="What a larger net earns, and what it costs for ever",
+        x="latency of a batch (ms)",
+        y=_ACCURACY,
+    )
+    add_note(
+        figure,
+        "Square: the teacher. Full: no other design is better in both. One seed, chosen on these "
+        "images: confirm what you take.",
+    )
     return figure

@@ -64,7 +64,7 @@ def test_a_training_that_was_cut_off_ends_where_an_uninterrupted_one_ends(tmp_pa
 
 def test_a_grown_net_that_stays_worse_is_given_up_for_its_teacher():
     abort = {"enabled": True, "evaluations": 1, "tolerance": 0.0, "grace_steps": 0}
-    found = run("grown", growth__abort=abort, rates__grown=300.0)
+    found = run("grown", growth__abort=abort, rates__grown=3000.0)
 
     assert value(found, "abort", "aborted") == 1
     kinds = [entry.kind for entry in found.interventions]

@@ -139,7 +139,7 @@ def settled(first: ArmJob, selection: pd.DataFrame, arm: str) -> ArmJob:
 
 
 def train_all(jobs: Sequence[ArmJob], folder: Path, describe: str) -> list[Outcome]:
-    """Run arms over processes; those that are whole already are not run again.
+    """Return what came of the arms, run over processes; whole ones are not run again.
 
     Args:
         jobs: One a unit; at least one.
