@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from relearn.reports.costs import cost_rows
+from relearn.reports.plain_tables import divide
 from relearn.reports.summary import HEADINGS, methods_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class MethodPart:
     Attributes:
         pictures: Figures of the method.
         diagnostics: Findings and numbers; a list of sentences under ``findings`` is printed as
-            such, all else as a table.
+            such, lists of rows as tables of their own, a text of several lines as it is, all else
+            as one table.
         recommendation: What the method's own study recommends; the sentence stands under
             ``recommendation``, all else is a table.
         ledger: Result of the check of the ledger.
@@ -97,6 +99,7 @@ def _text(value: Any) -> str:
 def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[str, Any]:
     """Return what the templates need about one method that was run."""
     numbers = {k: v for k, v in part.diagnostics.items() if k not in ("findings", "gate")}
+    divided = divide(numbers, shown=_text)
     advice = {k: v for k, v in part.recommendation.items() if k != "recommendation"}
     return {
         "method": method,
@@ -106,7 +109,9 @@ def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[st
         "costs": cost_rows(entry["costs"]),
         "pictures": part.pictures,
         "sentences": [str(text) for text in part.diagnostics.get("findings", ())],
-        "diagnostics": flat_rows(numbers),
+        "diagnostics": flat_rows(divided.rest),
+        "tables": divided.tables,
+        "texts": divided.texts,
         "advice": part.recommendation.get("recommendation", ""),
         "recommendation": flat_rows(advice),
         "ledger": flat_rows(part.ledger),

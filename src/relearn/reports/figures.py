@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from relearn.reports.wording import metric_title, scale_of
+from relearn.reports.names import metric_title
+from relearn.reports.wording import scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
