@@ -76,6 +76,8 @@ class AdversarialLoss:
             ``pgd_at`` with one long step from a random start.
         trades_beta: Weight of the KL, above 0; 6 in the paper's table of results.
         fgsm_step_factor: Step of ``fgsm_rs`` over the radius, above 0; 1.25 in the paper.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1; in what the step
+            lowers, not in what the attack raises.
 
     Raises:
         ParameterError: The name is not known or a number is out of range.
@@ -84,6 +86,7 @@ class AdversarialLoss:
     name: str = "pgd_at"
     trades_beta: float = 6.0
     fgsm_step_factor: float = 1.25
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in RECIPES:
@@ -120,11 +123,12 @@ class AdversarialLoss:
             logits: Shape (batch, classes), for ``trades`` (2 * batch, classes), clean first.
             labels: int64, shape (batch,).
         """
+        logits = logits.float()
         if self.name != "trades":
-            return functional.cross_entropy(logits.float(), labels)
-        clean, perturbed = logits.float().chunk(2)
-        divergence = divergence_of_each(clean, perturbed).mean()
-        return functional.cross_entropy(clean, labels) + self.trades_beta * divergence
+            return functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        clean, perturbed = logits.chunk(2)
+        entropy = functional.cross_entropy(clean, labels, label_smoothing=self.label_smoothing)
+        return entropy + self.trades_beta * divergence_of_each(clean, perturbed).mean()
 
     def of_perturbed(self, logits: Tensor) -> Tensor:
         """Return the logits of the perturbed images among those of a step.

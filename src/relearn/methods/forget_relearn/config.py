@@ -230,6 +230,36 @@ class ForgetRelearnConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _average_begins(self) -> Self:
+        for name, begins in (
+            ("average.from_epoch", self.average.from_epoch),
+            ("awp.warmup_epochs", self.awp.warmup_epochs),
+        ):
+            if begins >= self.train.epochs:
+                raise ValueError(
+                    f"{name}: got {begins}, expected below train.epochs={self.train.epochs}: "
+                    "it would never begin"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> Self:
+        if self.compare != "fraction_length":
+            return self
+        longest, left = self.study.lengths.values[-1], self.train.epochs - self.cycle.warmup_epochs
+        if longest > left:
+            raise ValueError(
+                f"study.lengths: the longest is {longest}, expected at most {left}: train.epochs="
+                f"{self.train.epochs} less cycle.warmup_epochs={self.cycle.warmup_epochs}"
+            )
+        if self.cycle.trigger == "list":
+            raise ValueError(
+                "cycle.trigger: got list with compare=fraction_length, whose lengths do not fit "
+                "listed epochs; set interval, plateau or robust_gap"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stable_model_is_there(self) -> Self:
         if self.roll_back.to_cycle and not self.roll_back.keep_cycles:
             raise ValueError("roll_back.keep_cycles: is 0, so that there is no cycle to go back to")

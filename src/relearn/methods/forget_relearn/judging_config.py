@@ -17,7 +17,8 @@ class MonitorConfig(Strict):
 
     Attributes:
         every_epochs: Epochs between two evaluations; the end of each relearning has its own.
-        images: Images of each split that are attacked; 0 = all.
+        images: Training images that are attacked, and validation images around a forgetting; 0 =
+            all. Curves and choices are of all validation images.
         steps: Steps of the evaluating attack.
         alarm_fall: Fall of the validation robust accuracy from its peak, while training goes on
             rising, that raises the alarm of robust overfitting.

@@ -118,7 +118,9 @@ def attack_of(session: Session) -> Attack:
 def _run(session: Session, resume: ResumePoint | None) -> int:
     config, knobs = session.config, session.config.train
     told = config.loss
-    loss = AdversarialLoss(told.name, told.trades_beta, told.fgsm_step_factor)
+    loss = AdversarialLoss(
+        told.name, told.trades_beta, told.fgsm_step_factor, knobs.label_smoothing
+    )
     cycle = Cycle(session, loss, pictures=_pictures(session))
     batches = AdversarialBatches(
         session.batches,

@@ -220,8 +220,10 @@ class Session:
             self.begin_stable()
             if self.stable is not None:
                 self.stable.restore(state["stable"])
-        if state["average"] is not None and self.average is not None:
-            self.average.restore(state["average"])
+        if state["average"] is not None:
+            self.begin_average()
+            if self.average is not None:
+                self.average.restore(state["average"])
         self.watch.seconds = dict(state["seconds"])
 
 
