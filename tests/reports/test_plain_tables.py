@@ -10,6 +10,11 @@ from relearn.reports.document import MethodPart, report_content, write_html, wri
 from relearn.reports.names import arm_title, metric_title
 from relearn.reports.plain_tables import divide
 
+
+def shown(_, value):
+    return str(value)
+
+
 LEFT = {
     "findings": ["look here"],
     "best_last": [
@@ -23,7 +28,7 @@ LEFT = {
 
 
 def test_lists_of_rows_become_tables_with_the_plain_name_first():
-    first, second = divide(LEFT, shown=str).tables[:2]
+    first, second = divide(LEFT, shown=shown).tables[:2]
     assert first.columns == ("training", "best arm", "best")
     assert first.rows[1] == ("c|d", "c_stopped", "0.25")
     assert (second.title, second.columns) == ("spending: trainings", ("", "epochs"))
@@ -31,19 +36,35 @@ def test_lists_of_rows_become_tables_with_the_plain_name_first():
 
 
 def test_every_value_lands_in_exactly_one_place():
-    found = divide(LEFT, shown=str)
+    found = divide(LEFT, shown=shown)
     assert found.texts == [("forecast", "One line\n  and a second one")]
     assert found.rest == {"findings": ["look here"], "spending": {"seconds": 12.5}, "gate": ""}
 
 
+def test_mappings_that_speak_of_the_same_names_stand_beside_each_other():
+    spent = {"seconds": {"a": 1.5, "b": 2.0}, "percent": {"b": 3, "c": 4}, "all": 3.5}
+    found = divide({"spending": spent}, shown=shown)
+    (table,) = found.tables
+    assert (table.title, table.columns) == ("spending", ("", "seconds", "percent"))
+    assert table.rows == (("a", "1.5", "None"), ("b", "2.0", "3"), ("c", "None", "4"))
+    assert found.rest == {"spending": {"all": 3.5}}
+
+
+def test_accuracies_in_a_table_are_percent_and_their_differences_points():
+    rows = [{"training": "a", "robust_best": 0.5, "robust_difference": 0.08, "seconds": 0.5}]
+    parts = {"zap": MethodPart(diagnostics={"best_last": rows})}
+    text = write_markdown(report_content(document(), parts=parts, data_card={}))
+    assert "| a | 50.0 % | +8.0 points | 0.5 |" in text
+
+
 def test_mappings_that_differ_in_their_fields_stay_as_they_are():
     uneven = {"a": {"x": 1}, "b": {"y": 2}}
-    assert divide({"both": uneven}, shown=str).rest == {"both": uneven}
-    assert divide({"none": {}, "empty": []}, shown=str).rest == {"none": {}, "empty": []}
+    assert divide({"both": uneven}, shown=shown).rest == {"both": uneven}
+    assert divide({"none": {}, "empty": []}, shown=shown).rest == {"none": {}, "empty": []}
 
 
 def test_a_long_table_says_how_many_rows_it_leaves_out():
-    (table,) = divide({"rows": [{"k": k} for k in range(100)]}, shown=str).tables
+    (table,) = divide({"rows": [{"k": k} for k in range(100)]}, shown=shown).tables
     assert table.rows[-1] == ("and 60 more",)
 
 

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from relearn.reports.costs import cost_rows
 from relearn.reports.plain_tables import divide
 from relearn.reports.summary import HEADINGS, methods_of
+from relearn.reports.wording import scale_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _LONGEST_LIST = 12
+_ACCURACIES = {"accuracy", "robust", "clean"}  # words in the name of a column
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,19 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _cell(column: str, value: Any) -> str:
+    """Return one value of a table; accuracies in percent, their differences in points."""
+    words = set(column.split("_"))
+    if not isinstance(value, float) or not words & _ACCURACIES:
+        return _text(value)
+    scale = scale_of("accuracy")
+    return scale.difference(value) if "difference" in words else scale.value(value)
+
+
 def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[str, Any]:
     """Return what the templates need about one method that was run."""
     numbers = {k: v for k, v in part.diagnostics.items() if k not in ("findings", "gate")}
-    divided = divide(numbers, shown=_text)
+    divided = divide(numbers, shown=_cell)
     advice = {k: v for k, v in part.recommendation.items() if k != "recommendation"}
     return {
         "method": method,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,19 +40,29 @@ class Divided:
     rest: dict[str, Any] = field(default_factory=dict)
 
 
-def divide(value: Mapping[str, Any], *, shown: Callable[[Any], str], prefix: str = "") -> Divided:
+def divide(
+    value: Mapping[str, Any], *, shown: Callable[[str, Any], str], prefix: str = ""
+) -> Divided:
     """Return tables, long texts, and what is neither.
 
     A table is a list of mappings, or a mapping of two mappings or more with the same fields, whose
-    names become the first column.
+    names become the first column; or several mappings beside each other that speak of the same
+    names, which become its columns.
 
     Args:
         value: JSON-like mapping.
-        shown: How one value is written.
+        shown: How one value is written, from the name of its column and the value.
         prefix: Put before every title.
     """
     found = Divided()
+    beside = _beside(value)
+    if beside:
+        names = dict.fromkeys(name for inner in beside.values() for name in inner)
+        side = [{"": name, **{k: v.get(name) for k, v in beside.items()}} for name in names]
+        found.tables.append(_table(prefix.removesuffix(": ") or "by name", side, shown))
     for key, inner in value.items():
+        if key in beside:
+            continue
         title = f"{prefix}{str(key).replace('_', ' ')}"
         rows = _rows_of(inner)
         if rows:
@@ -68,6 +79,19 @@ def divide(value: Mapping[str, Any], *, shown: Callable[[Any], str], prefix: str
     return found
 
 
+def _beside(value: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the inner mappings of plain values that share names with another of them."""
+    flat = {
+        key: inner
+        for key, inner in value.items()
+        if isinstance(inner, Mapping)
+        and inner
+        and all(isinstance(one, int | float | str) for one in inner.values())
+    }
+    known = Counter(name for inner in flat.values() for name in inner)
+    return {key: inner for key, inner in flat.items() if any(known[name] > 1 for name in inner)}
+
+
 def _rows_of(value: Any) -> list[Mapping[str, Any]]:
     """Return the value as rows; empty where it is none."""
     if isinstance(value, Mapping):
@@ -81,12 +105,16 @@ def _rows_of(value: Any) -> list[Mapping[str, Any]]:
     return []
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]], shown: Callable[[Any], str]) -> RowTable:
+def _table(
+    title: str, rows: Sequence[Mapping[str, Any]], shown: Callable[[str, Any], str]
+) -> RowTable:
     """Return the rows with names before numbers, and simple names before compound ones."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     named = {c for c in columns if any(isinstance(row.get(c), str) for row in rows)}
     columns.sort(key=lambda column: (column not in named, column in named and "_" in column))
-    body = [tuple(shown(row.get(column)) for column in columns) for row in rows[:_MOST_ROWS]]
+    body = [
+        tuple(shown(column, row.get(column)) for column in columns) for row in rows[:_MOST_ROWS]
+    ]
     more = len(rows) - _MOST_ROWS
     if more > 0:
         body.append((f"and {more} more", *[""] * (len(columns) - 1)))
