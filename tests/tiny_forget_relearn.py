@@ -61,7 +61,7 @@ def lean_config(**changes: Any) -> ForgetRelearnConfig:
         "judging__masking": {**tiny_config().judging.masking.model_dump(), "enabled": False},
         "judging__square_images": 0,
         "judging__corruption_images": 0,
-        "judging__bf16_difference": False,
+        "judging__bf16_images": 0,
     }
     on = {f"trainings__{name}": True for name in TRAININGS}
     return tiny_config(**{**on, **off, **changes})

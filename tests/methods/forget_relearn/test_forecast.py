@@ -156,7 +156,7 @@ def test_the_price_is_that_of_the_hours_and_is_hidden_without_one():
 def test_judging_costs_what_it_is_told_to_measure():
     config = tiny_config().judging
     images = {"train": 36, "validation": 18, "test": 42}
-    less = config.model_copy(update={"bf16_difference": False, "transfer": False})
+    less = config.model_copy(update={"bf16_images": 0, "transfer": False})
     more = config.model_copy(
         update={"auto_attack": config.auto_attack.model_copy(update={"version": "reduced"})}
     )

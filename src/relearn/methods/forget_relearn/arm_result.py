@@ -119,8 +119,8 @@ def validation_scores(
 def _built(trained: Trained, weights: Mapping[str, Tensor], device: Device) -> nn.Module:
     model = build_fresh(trained.architecture, seed=0)
     model.load_state_dict(dict(weights))
-    # robust accuracy is measured in fp32 whatever the precision and the layout of training
-    return model.to(device.name).eval()
+    # the device's layout, but fp32: robust accuracy is measured so whatever the precision of training
+    return device.place(model).eval()
 
 
 def _pixels(trained: Trained, model: nn.Module) -> NormalisedNet:

@@ -95,7 +95,8 @@ class JudgingConfig(Strict):
         transfer: Whether attacked images of the baseline are tried on the model.
         corruption_images: Test images for the common corruptions; 0 = not measured.
         calibration_bins: Bins of the expected calibration error.
-        bf16_difference: Measure the headline attack in bf16 too and print the difference.
+        bf16_images: Test images for the headline attack in bf16, whose difference is printed; 0 = not
+            measured.
         masking: Checks against masked gradients.
     """
 
@@ -108,5 +109,5 @@ class JudgingConfig(Strict):
     transfer: bool
     corruption_images: int = Field(ge=0)
     calibration_bins: int = Field(ge=2)
-    bf16_difference: bool
+    bf16_images: int = Field(ge=0)
     masking: MaskingConfig
