@@ -119,7 +119,7 @@ def validation_scores(
 def _built(trained: Trained, weights: Mapping[str, Tensor], device: Device) -> nn.Module:
     model = build_fresh(trained.architecture, seed=0)
     model.load_state_dict(dict(weights))
-    # the device's layout, but fp32: robust accuracy is measured so whatever the precision of training
+    # in the device's layout but in fp32, whatever the precision of training
     return device.place(model).eval()
 
 

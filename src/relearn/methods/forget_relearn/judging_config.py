@@ -95,8 +95,7 @@ class JudgingConfig(Strict):
         transfer: Whether attacked images of the baseline are tried on the model.
         corruption_images: Test images for the common corruptions; 0 = not measured.
         calibration_bins: Bins of the expected calibration error.
-        bf16_images: Test images for the headline attack in bf16, whose difference is printed; 0 = not
-            measured.
+        bf16_images: Test images for the headline attack in bf16, to print the difference; 0 = none.
         masking: Checks against masked gradients.
     """
 
