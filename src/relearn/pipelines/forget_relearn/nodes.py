@@ -63,7 +63,12 @@ def estimate_cost(
 
     require_present(base, stream, pretrain=pretrain, data=data)
     require_runnable(base, stream, forget_relearn, seed=seeds.first)
-    device = open_device(execution.device, execution.precision, width_hint=base.architecture.width)
+    device = open_device(
+        execution.device,
+        execution.precision,
+        width_hint=base.architecture.width,
+        batch_norm_width_hint=base.architecture.batch_norm_width,
+    )
     found: dict[str, Any] = forecast(
         base,
         stream,

@@ -164,7 +164,7 @@ def run_judging(job: JudgingJob, folder: Path) -> None:
             whole.config,
             arm=job.arm,
             log=run.log,
-            device=_device(whole),
+            device=device_of(whole),
             surrogate=load_trained(Path(job.surrogate)) if job.surrogate else None,
         )
         run.artifact(save_arm(result, folder), "checkpoints")
@@ -226,7 +226,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=_device(job),
+        device=device_of(job),
     )
     save_trained(trained, folder)
 
@@ -244,16 +244,22 @@ def _score(job: TrainingJob, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=_device(job),
+        device=device_of(job),
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
 
 
-def _device(job: TrainingJob) -> Device:
+def device_of(job: TrainingJob) -> Device:
+    """Return where a job trains and in what precision.
+
+    Args:
+        job: Its execution and the width of its net decide.
+    """
     from relearn.training.device import open_device
 
     return open_device(
         job.execution.device,
         job.execution.precision,
         width_hint=job.base.architecture.width,
+        batch_norm_width_hint=job.base.architecture.batch_norm_width,
     )
