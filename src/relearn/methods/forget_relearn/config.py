@@ -45,7 +45,9 @@ class TrainingsConfig(Strict):
         forget_relearn: The method: ``forget_relearn`` (stable model), ``forget_relearn_student``,
             ``forget_relearn_stopped`` (stable model, best end of a relearning on validation).
         forget_early: Control: the same with the early layers.
-        forget_only: Control: forgetting without stable model and consistency.
+        forget_only: Component: forgetting without stable model and consistency.
+        stable_only: Component: the stable model alone, nothing forgotten, no consistency.
+        forget_stable: Component: forgetting and stable model without consistency.
     """
 
     pgd_at: bool
@@ -54,6 +56,8 @@ class TrainingsConfig(Strict):
     forget_relearn: bool
     forget_early: bool
     forget_only: bool
+    stable_only: bool
+    forget_stable: bool
 
 
 class SchedulesConfig(Strict):
