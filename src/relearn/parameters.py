@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from relearn.data.config import DataConfig
 from relearn.errors import ParameterError, near_miss
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
+from relearn.methods.forget_relearn.search_config import ForgetRelearnSearchConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.extend_config import FROM_BASE, AddClassesConfig
 from relearn.methods.zap.map_config import ZapMapConfig
@@ -66,6 +67,7 @@ class Parameters(Strict):
         zap: Resetting the last layer.
         zap_map: Where, and on how much data, zapping pays.
         forget_relearn: Forgetting part of the weights and relearning, in adversarial training.
+        forget_relearn_search: Which of its settings to propose, within a budget.
         compare: Comparison and report.
         promote: Roll-out.
         add_classes: New classes for a trained checkpoint.
@@ -81,6 +83,7 @@ class Parameters(Strict):
     zap: ZapConfig
     zap_map: ZapMapConfig
     forget_relearn: ForgetRelearnConfig
+    forget_relearn_search: ForgetRelearnSearchConfig
     compare: CompareConfig
     promote: PromoteConfig
     add_classes: AddClassesConfig
