@@ -19,7 +19,7 @@ from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.forget_relearn.arms import trainings_of
 from relearn.models.checkpoint import load_checkpoint
 from relearn.parameters import SeedsConfig, StorageConfig
-from relearn.pipelines.forget_relearn import create_pipeline, nodes
+from relearn.pipelines.forget_relearn import create_pipeline, nodes, reading
 from relearn.pipelines.forget_relearn.training_store import load_trained
 from relearn.provenance import Provenance, digest
 from relearn.reports.config import CompareConfig
@@ -93,17 +93,17 @@ class Road:
         given = {**self.run_in, "selection": self.selection}
         self.units = nodes.judge_arms(**given, trained_units=self.trained)
         self.confirmed = nodes.confirm_winner(**given, units=self.units)
-        found = nodes.collect_results(self.units, self.confirmed, self.config)
+        found = reading.collect_results(self.units, self.confirmed, self.config)
         self.records, self.costs, self.interventions, self.predictions, self.exploration = found
         return self
 
     def read(self) -> Road:
-        self.ledger = nodes.check_ledger(self.units, self.confirmed)
+        self.ledger = reading.check_ledger(self.units, self.confirmed)
         tables = (self.records, self.costs)
-        self.diagnostics = nodes.diagnose(
+        self.diagnostics = reading.diagnose(
             *tables, self.selection, self.forecast, forget_relearn=self.config
         )
-        self.recommendation = nodes.recommend(
+        self.recommendation = reading.recommend(
             *tables, self.exploration, {"masked": []}, forget_relearn=self.config
         )
         return self
@@ -157,7 +157,7 @@ def test_a_tampered_ledger_is_told(arms):
     rows = json.loads(kept)
     rows["interventions"][0]["draw_seed"] += 1
     path.write_text(json.dumps(rows), encoding="utf-8")
-    found = nodes.check_ledger(unit, arms.confirmed)
+    found = reading.check_ledger(unit, arms.confirmed)
     path.write_text(kept, encoding="utf-8")
     assert len(found["failed"]) == 1
     assert found["failed"][0].startswith("forget_relearn seed 0: forget_weights of ")
@@ -261,7 +261,7 @@ def test_a_baseline_that_is_named_is_the_baseline(arms):
     evidence = config.evidence.model_copy(update={"baseline_arm": "pgd_at"})
     named = config.model_copy(update={"evidence": evidence})
     tables = (arms.records, arms.costs, arms.exploration, {"masked": []})
-    assert nodes.recommend(*tables, forget_relearn=named)["baseline_arm"] == "pgd_at"
+    assert reading.recommend(*tables, forget_relearn=named)["baseline_arm"] == "pgd_at"
 
 
 def test_masked_gradients_fail_the_run_in_one_line_after_the_records_are_there(arms):
@@ -269,12 +269,12 @@ def test_masked_gradients_fail_the_run_in_one_line_after_the_records_are_there(a
     rows = (records["task"] == "masking") & (records["arm"] == "forget_relearn")
     records.loc[rows & (records["metric"] == "more_steps"), "value"] = 0.5
     records.loc[rows & (records["metric"] == "more_steps_allowed"), "value"] = 0.1
-    told = nodes.diagnose(
+    told = reading.diagnose(
         records, arms.costs, arms.selection, arms.forecast, forget_relearn=arms.config
     )
     assert told["gate"].startswith("The gradients are masked: ")
     with pytest.raises(EvidenceError, match=r"forget_relearn more_steps \+0.500") as caught:
-        nodes.recommend(records, arms.costs, arms.exploration, told, forget_relearn=arms.config)
+        reading.recommend(records, arms.costs, arms.exploration, told, forget_relearn=arms.config)
     assert "\n" not in str(caught.value)
 
 
@@ -321,8 +321,8 @@ def test_figures_are_drawn_for_arms_and_studies(arms, study):
 
     for road in (arms, study):
         tables = (road.records, road.interventions, road.exploration, road.config)
-        assert isinstance(nodes.draw_figures(*tables), Figure)
-        drawn, changed = nodes.draw_before_after(road.units, road.confirmed, road.config)
+        assert isinstance(reading.draw_figures(*tables), Figure)
+        drawn, changed = reading.draw_before_after(road.units, road.confirmed, road.config)
         assert isinstance(drawn, Figure)
         assert {"cycle", "change", "index"} <= set(changed.columns)
 
