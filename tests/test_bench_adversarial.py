@@ -52,6 +52,14 @@ def test_every_row_names_work_that_exists_and_says_what_the_other_code_does_besi
     assert all("the official code also computes" in row.conditions for row in rows)
 
 
+def test_what_the_method_costs_is_a_training_over_a_training_of_the_same_size(modules):
+    rows = list(modules[0].method_rows(modules[0].WHOLE))
+    assert [row.name.partition("overhead")[2] for row in rows] == ["", "_pilot", "_pilot_monitored"]
+    for row in rows:
+        assert row.ours.options == {**row.peer.options, "name": "forget_relearn"}
+        assert row.peer.options["name"] == "pgd_at"
+
+
 def test_a_checkout_that_is_none_is_refused_in_one_line(modules, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         modules[0].main(["--peer", str(tmp_path)])
@@ -73,5 +81,7 @@ def test_the_last_line_is_one_json_object_with_a_row_for_each_claim():
         "adversarial.step_bf16",
         "adversarial.step_fp32",
         "adversarial.same_result_bf16",
+        "adversarial.forget_relearn_overhead_pilot",
+        "adversarial.forget_relearn_overhead_pilot_monitored",
     }
     assert all(row["ours"] >= 0 for row in result["rows"])
