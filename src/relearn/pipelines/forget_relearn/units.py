@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.forget_relearn")
 SCORE = "score.json"
+WARMUP = "warmup.safetensors"
 METHOD = "forget_relearn"
 
 _NOT_TRAINED = {"judging", "evidence", "study", "trainings", "compare", "tuning"}
@@ -45,6 +46,8 @@ class TrainingJob:
         handle: The parent run; None keeps curves in memory.
         label: Name of the unit and its child run; the training's name, or a candidate's.
         scoring: Only score the settings on validation images.
+        warmup: Folder of the plain training whose warm-up may be taken up; empty for none. It
+            changes the time and nothing else, so that it is no part of the address.
     """
 
     base: Checkpoint
@@ -56,6 +59,7 @@ class TrainingJob:
     handle: RunHandle | None
     label: str = ""
     scoring: bool = False
+    warmup: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> None:
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
         device=device_of(job),
+        warmup=ResumePoint((Path(job.warmup) if job.warmup else folder) / WARMUP),
     )
     save_trained(trained, folder)
 
