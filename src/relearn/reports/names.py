@@ -32,6 +32,8 @@ ARMS = {
     "forget_relearn_stopped": "late weights forgotten and relearnt, best on validation",
     "forget_early": "early weights forgotten and relearnt",
     "forget_only": "weights forgotten, no stable model, no consistency",
+    "stable_only": "stable model alone, nothing forgotten",
+    "forget_stable": "weights forgotten, stable model, no consistency",
 }
 """What an arm is, for the same reader; an arm that is not here stands for itself."""
 

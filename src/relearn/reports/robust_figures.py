@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from relearn.reports.arm_rows import final_means, leading_arms, values_of
+from relearn.reports.arm_rows import final_means, leading_arms, left_out, values_of
 from relearn.reports.comparison import final_values
 from relearn.reports.figures import (
     DASHES,
@@ -141,6 +141,8 @@ def draw_attacks(records: pd.DataFrame, *, headline: str = "PGD") -> Figure:
     few = f" AA: AutoAttack on {attacked.max():.0f} images." if len(attacked) else ""
     cascade = "AA: one attack after the other, each on what the ones before have left"
     table = attack_table(records, headline=headline)
+    transfer = "\nTransfer: images attacked against plain adversarial training (pgd_at)."
+    transfer = transfer if "transfer" in table else ""
     return draw_heatmap(
         table,
         width=3.0 + 1.05 * table.shape[1],
@@ -148,8 +150,8 @@ def draw_attacks(records: pd.DataFrame, *, headline: str = "PGD") -> Figure:
         x_label=cascade if len(attacked) else "attack",
         y_label="arm",
         unit="%",
-        note=f"Mean over n = {count} seeds.{few} Attacks may be on different numbers of images.\n"
-        "Transfer: images attacked against plain adversarial training (pgd_at).",
+        note=f"Mean over n = {count} seeds.{few} Attacks may be on different numbers of images."
+        f"{transfer}",
     )
 
 
@@ -182,7 +184,9 @@ def draw_corruptions(records: pd.DataFrame, *, baseline: str, treated: str) -> F
         f"{mark} {arm}" for mark, arm in zip(("circles", "diamonds"), pair, strict=False)
     )
     count = rows["seed"].nunique()
-    add_note(figure, f"Mean over n = {count} seeds; images without attack.{marks}.")
+    rest = left_out([str(arm) for arm in dict.fromkeys(mean["arm"])], arms)
+    rest = rest.replace(" No", "\nNo", 1)
+    add_note(figure, f"Mean over n = {count} seeds; images without attack.{marks}.{rest}")
     return figure
 
 
