@@ -153,6 +153,17 @@ def test_the_price_is_that_of_the_hours_and_is_hidden_without_one():
     assert "Price" not in without["text"]
 
 
+def test_a_busy_machine_is_told():
+    config, found = ticked()
+    slow = {
+        name: replace(one, train=Seconds(3 * one.train.cpu, one.train.cpu))
+        for name, one in found.items()
+    }
+    busy, quiet = (extrapolate(f, config, seeds=1, workers=1) for f in (slow, found))
+    assert "3.0 s passed for each second" in busy["text"]
+    assert "busy" not in quiet["text"]
+
+
 def test_judging_costs_what_it_is_told_to_measure():
     config = tiny_config().judging
     images = {"train": 36, "validation": 18, "test": 42}
