@@ -85,3 +85,37 @@ def test_the_last_line_is_one_json_object_with_a_row_for_each_claim():
         "adversarial.forget_relearn_overhead_pilot_monitored",
     }
     assert all(row["ours"] >= 0 for row in result["rows"])
+
+
+def made_up(name, **changes):
+    row = {
+        "name": name,
+        "ours": 2.0,
+        "peer": 1.0,
+        "ratio": 2.0,
+        "ratio_range": [1.9, 2.1],
+        "ratio_by_the_clock": 2.0,
+        "goal": 6.0,
+        "unit": "steps/CPU-s",
+        "precision": "bf16",
+        "megabytes": [700, 900],
+        "against": "official code",
+        "conditions": "batch 128",
+    }
+    return row | changes
+
+
+def test_the_page_tells_ratios_memory_missed_goals_and_whether_results_are_the_same(modules):
+    import speed_page
+
+    same = {"name": "same", "ours": 0.5, "peer": 0.6, "margin": 0.04, "within_margin": False}
+    same |= {"precision": "bf16", "against": "ours in fp32", "conditions": "3 seeds"}
+    costs = made_up("cost", ratio=0.97, goal=0.952, against="plain adversarial training")
+    machine = {"machine": "m", "torch": "2", "repetitions": 3, "date": "d", "load": 0.1}
+    rows = [made_up("step"), same, costs]
+    text = speed_page.adversarial_page({**machine, "commit": "c", "rows": rows})
+    assert "Below its goal: `step` (2.00 of 6)." in text
+    assert "Largest memory in `step`: 700 MB and 900 MB (ours, theirs)." in text
+    assert "0.600 for ours in fp32: NOT within the margin of 0.04" in text
+    assert "**0.97**" in text
+    assert "Every goal is met." in text
