@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
 from relearn.reports.figures import PALETTE, add_note, name_axis, new_figure
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def _draw_course(axis: Axes, trials: pd.DataFrame) -> None:
     _points(axis, trials, trials["number"])
     best = complete["score"].cummax()
     axis.step(complete["number"], 100 * best, where="post", color=_LINE, label="best so far")
+    _mark_numbers(axis, whole=True)
     axis.legend(fontsize=8, loc="lower right")
     name_axis(axis, title="Trials in order", x="trial", y="score (%)")
 
@@ -64,9 +67,19 @@ def _draw_choice(axis: Axes, trials: pd.DataFrame, choice: str) -> None:
         axis.set_xlim(-0.5, len(names) - 0.5)
     else:
         _points(axis, trials, values)
-        if choice == "fraction":
-            axis.set_xscale("log")
+        _mark_numbers(axis, whole=all(float(value).is_integer() for value in values))
     name_axis(axis, title=f"By {title}", x=title, y="score (%)")
+
+
+def _mark_numbers(axis: Axes, *, whole: bool) -> None:
+    """Mark whole numbers evenly, and shares on the scale on which they were drawn."""
+    if whole:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _points(axis: Axes, trials: pd.DataFrame, places: pd.Series) -> None:
