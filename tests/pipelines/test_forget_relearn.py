@@ -36,6 +36,7 @@ SHORT: dict[str, Any] = {
     "trainings__awp": False,
     "train__epochs": 4,
     "cycle__warmup_epochs": 0,
+    "judging__transfer": True,
 }
 """Two trainings, with two forgettings in the second."""
 
