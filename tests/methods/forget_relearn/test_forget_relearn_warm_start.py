@@ -63,6 +63,28 @@ def test_the_warm_up_of_another_training_is_passed_over(change: dict, tmp_path: 
     assert same(found, trained(tiny_config(**change), "forget_relearn", None, seed))
 
 
+@pytest.mark.parametrize(
+    "change", [{"cycle__robust_gap__smoothing": 0.9}, {"cycle__plateau__smallest_gain": 0.2}]
+)
+def test_a_warm_up_in_which_the_trigger_counted_otherwise_is_passed_over(
+    change: dict, tmp_path: Path
+) -> None:
+    trained(tiny_config(monitor__every_epochs=1), "pgd_at", tmp_path / "warmup.safetensors")
+    epochs: list[int] = []
+
+    train(
+        tiny_base(),
+        tiny_stream(),
+        tiny_config(monitor__every_epochs=1, **change),
+        training="forget_relearn",
+        seed=0,
+        warmup=ResumePoint(tmp_path / "warmup.safetensors"),
+        log=lambda step, _: epochs.append(step),
+    )
+
+    assert min(epochs) == 1
+
+
 def test_weight_perturbation_takes_up_no_plain_warm_up(tmp_path: Path) -> None:
     trained(tiny_config(), "pgd_at", tmp_path / "warmup.safetensors")
 

@@ -72,10 +72,13 @@ class WarmStart:
 
 def _key(session: Session, stream: str) -> str:
     told = {name: value for name, value in session.config.model_dump().items() if name in _SHARED}
+    cycle = session.config.cycle
     return digest(
         {
             "settings": told,
-            "warmup": session.config.cycle.warmup_epochs,
+            "warmup": cycle.warmup_epochs,
+            # the trigger counts during the warm-up already, and is kept with it
+            "trigger": [cycle.plateau.smallest_gain, cycle.robust_gap.smoothing],
             "seed": session.seed,
             "architecture": str(session.architecture),
             "base": session.base.digest if session.config.start_from == "base" else "",
@@ -90,6 +93,7 @@ def _without_average(books: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(session["books"])
     for name in ("curves", "best"):
         kept[name] = {kind: value for kind, value in kept[name].items() if kind != _OWN_KIND}
-    seconds = {name: value for name, value in session["seconds"].items() if name != "consolidation"}
+    seconds = dict(session["seconds"])
+    seconds["total"] -= seconds.pop("consolidation", 0.0)
     session |= {"books": kept, "average": None, "seconds": seconds}
     return {**books, "session": session}
