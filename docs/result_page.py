@@ -60,6 +60,7 @@ def _map_page(profile: Path, title: str) -> str:
 
 
 def origin(told: dict[str, object], entry: dict[str, object]) -> str:
+    """Return where the figures come from, as a list."""
     wanted = ("command", "commit", "dirty", "machine", "date", "seeds")
     shown = {name: re.sub(r"=/[^,` ]*", "=<path>", str(told.get(name, ""))) for name in wanted}
     lines = [f"- {name}: `{text}`" for name, text in shown.items() if text]
@@ -67,6 +68,7 @@ def origin(told: dict[str, object], entry: dict[str, object]) -> str:
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -76,6 +78,7 @@ def _points(value: float) -> str:
 
 
 def comparisons(table: pd.DataFrame) -> str:
+    """Return the comparisons that were asked for, as a section."""
     rows = []
     for row in table[table["status"] == "measured"].itertuples():
         interval = f"{_points(row.difference)} [{_points(row.low)}, {_points(row.high)}]"
@@ -156,6 +159,7 @@ def _training(records: pd.DataFrame) -> str:
 
 
 def findings(diagnostics: Path, ledger: Path) -> str:
+    """Return what a reader must know, and the proof of the ledger, as a section."""
     told = json.loads(diagnostics.read_text(encoding="utf-8"))["findings"]
     check = json.loads(ledger.read_text(encoding="utf-8"))
     orders = "the same" if check["orders_equal"] else "NOT the same"
