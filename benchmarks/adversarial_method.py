@@ -12,7 +12,7 @@ from adversarial_work import MEAN, STD
 from relearn.data.glyphs import draw_glyphs
 from relearn.data.images import Split, Stream
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 from relearn.methods.forget_relearn.watch import Examiner, Reading
 from relearn.models.checkpoint import Architecture, build_fresh, capture
 from relearn.training.device import open_device
@@ -51,7 +51,7 @@ def training(*, name: str, larger: bool, monitored: bool, epochs: int) -> Repeti
     stream, config = _stream(made), _config(larger, monitored, epochs)
 
     def repetition() -> float:
-        train(base, stream, config, training=name, seed=0, device=device)
+        train_one(base, stream, config, training=name, seed=0, device=device)
         return 1.0
 
     return repetition

@@ -13,7 +13,7 @@ from test_forget_relearn import EXECUTION, Road
 from tiny_forget_relearn import tiny_base, tiny_config, tiny_stream
 
 from relearn.errors import CheckpointError, EvidenceError
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 from relearn.pipelines.forget_relearn import findings, nodes, study
 from relearn.pipelines.forget_relearn.training_store import (
     TENSORS,
@@ -36,7 +36,7 @@ def table(*rows):
 @pytest.fixture(scope="module")
 def trained():
     config = tiny_config(train__epochs=4, cycle__warmup_epochs=0)
-    return train(tiny_base(), tiny_stream(), config, training="forget_relearn", seed=0)
+    return train_one(tiny_base(), tiny_stream(), config, training="forget_relearn", seed=0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from tiny_forget_relearn import lean_config, run, tiny_base, tiny_stream
 
 from relearn.errors import ParameterError, RelearnError
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 
 ONE_LATE = {"cycle__trigger": "list", "cycle__at_epochs": "2 5"}
 BAD = [
@@ -88,7 +88,7 @@ AT_THE_IMAGES = [
 def test_what_does_not_fit_the_net_or_the_images_is_refused_before_the_first_step(changes, says):
     logged = []
     with pytest.raises(RelearnError, match=says):
-        train(
+        train_one(
             tiny_base(),
             tiny_stream(),
             lean_config(**changes),

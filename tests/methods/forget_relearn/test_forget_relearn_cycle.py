@@ -19,7 +19,7 @@ from relearn.methods.forget_relearn import cycle as cycle_module
 from relearn.methods.forget_relearn.arms import trainings_of
 from relearn.methods.forget_relearn.consolidate import StableModel
 from relearn.methods.forget_relearn.cycle import Cycle
-from relearn.methods.forget_relearn.run import open_session, train
+from relearn.methods.forget_relearn.run import open_session, train_one
 from relearn.models.checkpoint import build_fresh
 
 FORGOTTEN = {"blocks.3.convolution.weight", "blocks.4.convolution.weight", "head.weight"}
@@ -229,7 +229,7 @@ def test_the_loss_is_the_adversarial_loss_plus_the_weighted_distance(monkeypatch
 
 def test_live_curves_have_epochs_on_their_axis():
     seen = []
-    train(
+    train_one(
         tiny_base(),
         tiny_stream(),
         lean_config(),

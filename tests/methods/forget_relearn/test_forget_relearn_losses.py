@@ -10,7 +10,7 @@ from tiny_forget_relearn import curve, lean_config, plain, run, tiny_base, tiny_
 
 from relearn.methods.forget_relearn.arm_result import judge
 from relearn.methods.forget_relearn.ledger import verify
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 from relearn.models.checkpoint import Architecture, build_fresh, capture
 
 WHOLE = [
@@ -61,7 +61,7 @@ def test_a_net_without_batch_norm_goes_the_same_way():
     shape = Architecture("mlp", 1, 8, 3, {"width": 8, "depth": 2}, (0.5,), (0.3,))
     base = capture(build_fresh(shape, seed=5), shape, {})
     config = lean_config(consolidate__recalibrate=True)
-    found = train(base, tiny_stream(), config, training="forget_relearn", seed=0)
+    found = train_one(base, tiny_stream(), config, training="forget_relearn", seed=0)
     assert {row.target for row in found.interventions} == {"hidden.2.weight", "head.weight"}
     assert all(verify(row, found.architecture) for row in found.interventions)
     # nothing to recalibrate: the stable model of the last cycle is the one at the end
@@ -73,7 +73,7 @@ def test_a_base_with_other_classes_gets_a_fresh_last_layer_of_the_right_size():
     base = capture(build_fresh(shape, seed=5), shape, {})
     for start in ("base", "initialisation"):
         config = lean_config(start_from=start, train__epochs=4)
-        found = train(base, tiny_stream(), config, training="forget_relearn", seed=0)
+        found = train_one(base, tiny_stream(), config, training="forget_relearn", seed=0)
         assert found.models["stable"]["head.weight"].shape[0] == 3
         assert found.architecture.classes == 3
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_forget_relearn import lean_config, run, tiny_base, tiny_stream
 
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 from relearn.training.resume import ResumePoint
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class StopsAfter(ResumePoint):
 
 def interrupted(training: str, stop: int, path, **changes) -> Trained:
     def go(resume):
-        return train(
+        return train_one(
             tiny_base(),
             tiny_stream(),
             lean_config(**changes),
@@ -115,7 +115,7 @@ def test_a_training_that_went_back_resumes_within_the_next_relearning(tmp_path, 
 def test_a_damaged_resume_point_is_passed_over(tmp_path, caplog):
     path = tmp_path / "r.safetensors"
     path.write_bytes(b"not a resume point")
-    found = train(
+    found = train_one(
         tiny_base(),
         tiny_stream(),
         lean_config(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_forget_relearn import tiny_base, tiny_config, tiny_stream
 
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 from relearn.training.resume import ResumePoint
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def trained(config: ForgetRelearnConfig, name: str, warmup: Path | None, seed: int = 0) -> Trained:
     shared = ResumePoint(warmup) if warmup else None
-    return train(tiny_base(), tiny_stream(), config, training=name, seed=seed, warmup=shared)
+    return train_one(tiny_base(), tiny_stream(), config, training=name, seed=seed, warmup=shared)
 
 
 def same(one: Trained, two: Trained) -> bool:
@@ -45,7 +45,7 @@ def test_a_shared_warm_up_changes_nothing(name: str, tmp_path: Path) -> None:
         epochs.append(step)
 
     shared = ResumePoint(tmp_path / "warmup.safetensors")
-    taken_up = train(
+    taken_up = train_one(
         tiny_base(), tiny_stream(), config, training=name, seed=0, warmup=shared, log=log
     )
 
@@ -72,7 +72,7 @@ def test_a_warm_up_in_which_the_trigger_counted_otherwise_is_passed_over(
     trained(tiny_config(monitor__every_epochs=1), "pgd_at", tmp_path / "warmup.safetensors")
     epochs: list[int] = []
 
-    train(
+    train_one(
         tiny_base(),
         tiny_stream(),
         tiny_config(monitor__every_epochs=1, **change),

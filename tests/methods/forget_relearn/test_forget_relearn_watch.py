@@ -12,7 +12,7 @@ from relearn.data.ball import Ball
 from relearn.data.images import Split, Stream
 from relearn.methods.forget_relearn import session as session_module
 from relearn.methods.forget_relearn.samples import draw_samples
-from relearn.methods.forget_relearn.train import score_settings, train
+from relearn.methods.forget_relearn.train import score_settings, train_one
 from relearn.methods.forget_relearn.watch import (
     NEVER,
     Examiner,
@@ -108,7 +108,7 @@ def test_test_images_are_never_read_while_training_and_choosing(training):
     found = []
     for poisoned in (False, True):
         config, stream = own_splits(poisoned)
-        trained = train(tiny_base(), stream, config, training=training, seed=0)
+        trained = train_one(tiny_base(), stream, config, training=training, seed=0)
         score, _ = score_settings(tiny_base(), stream, config, training=training, seed=0)
         found.append((trained, score))
     (one, score), (two, other) = found

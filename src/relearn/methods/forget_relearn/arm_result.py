@@ -10,7 +10,7 @@ from relearn.errors import ParameterError
 from relearn.evaluation.efficiency import forward_flops, parameter_count, peak_memory_bytes
 from relearn.evaluation.records import ArmResult, Intervention, Log, Record, Recorder, no_log
 from relearn.methods.forget_relearn.arms import training_of, trainings_of
-from relearn.methods.forget_relearn.judge import Judge
+from relearn.methods.forget_relearn.measure import Judge
 from relearn.methods.forget_relearn.samples import Samples, draw_samples
 from relearn.methods.forget_relearn.trained import KIND_OF, Trained
 from relearn.models.architectures import build_fresh

@@ -9,7 +9,7 @@ from relearn.evaluation.records import Log, no_log
 from relearn.methods.forget_relearn.arms import Training, trainings_of
 from relearn.methods.forget_relearn.cycle import Cycle
 from relearn.methods.forget_relearn.deliver import deliver
-from relearn.methods.forget_relearn.judge import require_enough_samples
+from relearn.methods.forget_relearn.measure import require_enough_samples
 from relearn.methods.forget_relearn.pictures import Pictures
 from relearn.methods.forget_relearn.session import Session
 from relearn.methods.forget_relearn.warm_start import WarmStart
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from relearn.training.resume import ResumePoint
 
 
-def train(  # noqa: PLR0913 - all but what is trained go by keyword
+def train_one(  # noqa: PLR0913 - all but what is trained go by keyword
     base: Checkpoint,
     stream: Stream,
     config: ForgetRelearnConfig,

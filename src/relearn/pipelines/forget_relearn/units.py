@@ -218,11 +218,11 @@ def _plain(training: Training) -> dict[str, Any]:
 
 
 def _train(job: TrainingJob, folder: Path, log: Log) -> None:
-    from relearn.methods.forget_relearn.run import train
+    from relearn.methods.forget_relearn.run import train_one
     from relearn.pipelines.forget_relearn.training_store import save_trained
     from relearn.training.resume import ResumePoint
 
-    trained = train(
+    trained = train_one(
         job.base,
         job.stream,
         job.config,
