@@ -14,12 +14,12 @@ from relearn.models.normalised import NormalisedNet
 from relearn.training.adversarial import (
     AdversarialBatches,
     AdversarialLoss,
-    catastrophic_overfitting,
     divergence_of_each,
 )
 from relearn.training.attack import Attack, cross_entropy_of_each, held_still, perturb
 from relearn.training.device import PLAIN_CPU
 from relearn.training.loop import Windows, fit
+from relearn.training.single_step import catastrophic_overfitting
 from relearn.training.weight_perturbation import WeightPerturbation
 
 ATTACK = Attack(Ball("linf", 0.1), 0.04, 3)

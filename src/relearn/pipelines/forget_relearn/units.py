@@ -97,7 +97,8 @@ def training_unit(job: TrainingJob) -> Unit:
         "settings": _settings(job.config, training),
         "training": _plain(training),
         "seed": job.seed,
-        "scoring": job.scoring,
+        # a score is read by the headline attack, a training by no judging at all
+        "scoring": _score_attack(job.config) if job.scoring else False,
         "device": [job.execution.device, job.execution.precision],
         "architecture": str(job.base.architecture),
         "base": job.base.digest if job.config.start_from == "base" else "",
@@ -201,6 +202,11 @@ def _settings(config: ForgetRelearnConfig, training: Training) -> dict[str, Any]
     told = config.model_dump(exclude=unused)
     told.get("roll_back", {}).pop("to_cycle", None)  # the judge goes back, training does not
     return told
+
+
+def _score_attack(config: ForgetRelearnConfig) -> list[float]:
+    judging = config.judging
+    return [judging.steps, judging.step_size, judging.restarts]
 
 
 def _training(job: TrainingJob) -> Training:
