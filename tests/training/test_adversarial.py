@@ -264,7 +264,7 @@ def test_the_alarm_tells_a_collapse_from_everything_else(single_step, pgd, alarm
 
 
 def test_the_alarm_refuses_what_it_cannot_judge():
-    with pytest.raises(ParameterError, match=r"^forget_relearn\.monitor\.fall: got 1"):
+    with pytest.raises(ParameterError, match=r"^forget_relearn\.loss\.alarm_fall: got 1"):
         catastrophic_overfitting([0.5], [0.5], fall=1)
     for sequences in (([], []), ([0.5], [0.5, 0.5])):
         with pytest.raises(ValueError, match="equally many"):
