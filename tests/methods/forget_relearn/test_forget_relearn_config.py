@@ -102,3 +102,8 @@ def test_what_does_not_fit_the_net_or_the_images_is_refused_before_the_first_ste
 def test_a_training_that_is_switched_off_is_refused_with_those_that_are_on():
     with pytest.raises(ParameterError, match=r"trainings: 'awp' is not switched on; there are pgd"):
         run("awp", trainings__awp=False)
+
+
+def test_values_of_a_stable_model_that_is_not_kept_are_refused() -> None:
+    with pytest.raises(ParameterError, match=r"^forget_relearn\.forget\.initialisation: stable"):
+        run("forget_only", forget__initialisation="stable")

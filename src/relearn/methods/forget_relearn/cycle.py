@@ -161,9 +161,8 @@ class Cycle:
         if kind == "rewind":
             drawn = session.config.start_from == "initialisation"
             return Source(kind, session.first, session.seed if drawn else -1)
-        if kind == "stable":
-            # a training without a stable model of its own has nothing but its present weights
-            stable = session.stable.net if session.stable else session.model
+        if kind == "stable" and session.stable is not None:
+            stable = session.stable.net
             return Source(kind, {n: p.detach() for n, p in stable.named_parameters()})
         return fresh_source(session.architecture, draw_seed=draw_seed)
 
