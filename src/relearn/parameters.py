@@ -14,6 +14,7 @@ from relearn.data.config import DataConfig
 from relearn.errors import ParameterError, near_miss
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
+from relearn.methods.forget_relearn.search_config import ForgetRelearnSearchConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.extend_config import FROM_BASE, AddClassesConfig
 from relearn.methods.zap.map_config import ZapMapConfig
@@ -68,6 +69,7 @@ class Parameters(Strict):
         zap_map: Where, and on how much data, zapping pays.
         forget_relearn: Forgetting part of the weights and relearning, in adversarial training.
         grow: Growing a trained net and training on from there.
+        forget_relearn_search: Which of its settings to propose, within a budget.
         compare: Comparison and report.
         promote: Roll-out.
         add_classes: New classes for a trained checkpoint.
@@ -84,6 +86,7 @@ class Parameters(Strict):
     zap_map: ZapMapConfig
     forget_relearn: ForgetRelearnConfig
     grow: GrowConfig
+    forget_relearn_search: ForgetRelearnSearchConfig
     compare: CompareConfig
     promote: PromoteConfig
     add_classes: AddClassesConfig
