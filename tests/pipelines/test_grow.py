@@ -16,7 +16,7 @@ from tiny_grow import tiny_base, tiny_config, tiny_stream
 from relearn.errors import EvidenceError, StaleInputError, TrainingError
 from relearn.methods.grow.faults import FunctionChangedError
 from relearn.parameters import SeedsConfig, StorageConfig
-from relearn.pipelines.grow import nodes, tables
+from relearn.pipelines.grow import nodes, reading, tables
 from relearn.pipelines.grow.findings import findings_of
 from relearn.pipelines.grow.study import baseline_by_rule
 from relearn.pipelines.grow.teacher_store import BESIDE, load_teacher
@@ -77,13 +77,15 @@ class Road:
         self.teach().prepare()
         self.selection = nodes.choose_settings(**self.root, verification=self.verification)
         self.units = nodes.train_arms(**self.root, teachers=self.teachers, selection=self.selection)
-        found = nodes.collect_results(self.units, self.grow)
+        found = reading.collect_results(self.units, self.grow)
         self.records, self.costs, self.interventions, self.predictions = found
-        self.ledger = nodes.check_ledger(self.units, self.teachers)
-        self.diagnostics = nodes.diagnose(
+        self.ledger = reading.check_ledger(self.units, self.teachers)
+        self.diagnostics = reading.diagnose(
             self.records, self.costs, self.selection, self.headroom, grow=self.grow
         )
-        self.recommendation = nodes.recommend(self.records, self.costs, self.diagnostics, self.grow)
+        self.recommendation = reading.recommend(
+            self.records, self.costs, self.diagnostics, self.grow
+        )
         return self
 
 
@@ -147,7 +149,7 @@ def test_the_recommendation_names_the_baseline_that_its_rule_picked(road):
 
 
 def test_the_picture_is_drawn(road):
-    figure = nodes.draw_figures(road.records, road.recommendation)
+    figure = reading.draw_figures(road.records, road.recommendation)
     assert figure.get_size_inches()[1] > 8
 
 

@@ -19,7 +19,7 @@ from relearn.methods.grow.teacher import score
 from relearn.models.checkpoint import build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -49,7 +49,7 @@ def judge(run: StudentRun, pair: Pair) -> Mapping[str, Tensor]:
 
 
 def read_curve(run: StudentRun) -> None:
-    """Write what the arm's curve tells: the start, the dip, the targets, the area.
+    """Write what the arm's curve tells: the start, the dip, the target, the area.
 
     Args:
         run: The arm.
@@ -59,42 +59,52 @@ def read_curve(run: StudentRun) -> None:
         for metric in ("validation_accuracy", "validation_loss")
     }
     steps, accuracy = (list(part) for part in zip(*rows["validation_accuracy"], strict=True))
-    told, often = run.teacher.told, run.config.evaluation
-    level = float(told["validation_accuracy"])
+    level = float(run.teacher.told["validation_accuracy"])
     start = {
         "accuracy": accuracy[0],
         "loss": rows["validation_loss"][0][1],
         "teacher_accuracy": level,
-        "teacher_loss": float(told["validation_loss"]),
+        "teacher_loss": float(run.teacher.told["validation_loss"]),
         "drift": accuracy[0] - level,
     }
-    add = run.recorder.add
-    add("start", 0, start)
+    run.recorder.add("start", 0, start)
+    _judge_target(run, steps, accuracy, level=level)
+    _judge_area(run, steps, accuracy)
+    if run.arm.start != FRESH:
+        _judge_dip(run, steps, accuracy, level=level)
+
+
+def _judge_target(
+    run: StudentRun, steps: Sequence[int], accuracy: Sequence[float], *, level: float
+) -> None:
     target = min(1.0, level + delta_of(run))
+    often = run.config.evaluation
     reach = steps_to(steps, accuracy, target=target, sustained=often.sustained)
-    add(
-        "reach_teacher",
-        run.steps,
-        {
-            "target": target,
-            "reached": float(reach.reached),
-            "steps": float(reach.steps),
-            "flops": reach.steps * run.flops_per_step,
-        },
-    )
+    told = {
+        "target": target,
+        "reached": float(reach.reached),
+        "steps": float(reach.steps),
+        "flops": reach.steps * run.flops_per_step,
+    }
+    run.recorder.add("reach_teacher", run.steps, told)
+
+
+def _judge_area(run: StudentRun, steps: Sequence[int], accuracy: Sequence[float]) -> None:
+    """Write the area over the student's steps and over its FLOPs, in which all arms compare."""
     whole = run.student_steps
     flops = [step * run.flops_per_step for step in steps]
     budget = whole * run.student_flops_per_step
-    add(
-        "area",
-        run.steps,
-        {
-            "validation_area": area_under(steps, accuracy, until=whole),
-            "validation_flops_area": area_under(flops, accuracy, until=budget),
-        },
-    )
-    if run.arm.start == FRESH:
-        return
+    told = {
+        "validation_area": area_under(steps, accuracy, until=whole),
+        "validation_flops_area": area_under(flops, accuracy, until=budget),
+    }
+    run.recorder.add("area", run.steps, told)
+
+
+def _judge_dip(
+    run: StudentRun, steps: Sequence[int], accuracy: Sequence[float], *, level: float
+) -> None:
+    often = run.config.evaluation
     dip = dip_of(
         steps,
         accuracy,
@@ -102,16 +112,13 @@ def read_curve(run: StudentRun) -> None:
         tolerance=often.recovered_within,
         sustained=often.sustained,
     )
-    add(
-        "dip",
-        run.steps,
-        {
-            "depth": dip.depth,
-            "at_step": float(dip.step),
-            "recovered": float(dip.recovered),
-            "recovery_steps": float(dip.steps),
-        },
-    )
+    told = {
+        "depth": dip.depth,
+        "at_step": float(dip.step),
+        "recovered": float(dip.recovered),
+        "recovery_steps": float(dip.steps),
+    }
+    run.recorder.add("dip", run.steps, told)
 
 
 def delta_of(run: StudentRun) -> float:

@@ -63,6 +63,18 @@ class GrowthRecord:
     certificate: Mapping[str, float]
     exact: bool = True
 
+    def new_name(self, name: str) -> str:
+        """Return a module's or parameter's name in the student, where layers were put in.
+
+        Args:
+            name: Its name in the teacher.
+        """
+        for entry in self.depth:
+            for before, after in dict(entry["renamed"]).items():
+                if name == before or name.startswith(f"{before}."):
+                    name = after + name[len(before) :]
+        return name
+
     def to_plain(self) -> dict[str, Any]:
         """Return the record as lists, dictionaries and numbers."""
         maps = [

@@ -32,7 +32,8 @@ class Ties:
                 parameter.
         """
         fresh = torch.arange(self.count, self.count + number)
-        self._origins.append(self._origin_of(number, sources))
+        origin = self._origin_of(number, sources)
+        self._origins.append(origin)
         self.count += number
         return fresh
 

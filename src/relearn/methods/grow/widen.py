@@ -88,6 +88,34 @@ def replay(model: nn.Module, record: GrowthRecord) -> nn.Module:
     return student
 
 
+def widened_of(model: nn.Module, record: GrowthRecord) -> Widened:
+    """Return where every channel of a grown network comes from.
+
+    Args:
+        model: The teacher, or a network of its architecture.
+        record: From ``apply``.
+
+    Raises:
+        ReplayError: The record belongs to another architecture.
+    """
+    return prepared(model, record)[0]
+
+
+def prepared(model: nn.Module, record: GrowthRecord) -> tuple[Widened, Shares]:
+    """Return where every channel of a grown network comes from, and every copy's share.
+
+    Args:
+        model: The teacher, or a network of its architecture.
+        record: From ``apply``.
+
+    Raises:
+        ReplayError: The record belongs to another architecture.
+    """
+    analysis = _analysis(model, record.plan)
+    copies, shares = _tables(analysis, record.plan, list(record.maps))
+    return widen_labels(model, analysis, copies, record.plan.inputs), shares
+
+
 def _analysis(model: nn.Module, plan: GrowthPlan) -> Analysis:
     """Return the analysis that belongs to a plan, worked out again if it was read from a file."""
     found = digest({name: list(shape) for name, shape in shapes_of(model).items()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline, node
 
-from relearn.pipelines.grow import nodes
+from relearn.pipelines.grow import nodes, reading
 
 _METHOD = {"grow": "params:grow"}
 _ROOT = {"base": "base", "stream": "stream", **_METHOD}
@@ -75,7 +75,7 @@ def _training() -> list[Node]:
             name="train_arms",
         ),
         node(
-            nodes.collect_results,
+            reading.collect_results,
             inputs=["units", "params:grow"],
             outputs=["records", "costs", "interventions", "predictions"],
             name="collect_results",
@@ -87,13 +87,13 @@ def _reading() -> list[Node]:
     """Return the nodes that check, explain, recommend and draw what the tables hold."""
     return [
         node(
-            nodes.check_ledger,
+            reading.check_ledger,
             inputs=["units", "teachers"],
             outputs="ledger_check",
             name="check_ledger",
         ),
         node(
-            nodes.diagnose,
+            reading.diagnose,
             inputs={
                 **{name: name for name in ("records", "costs", "selection", "headroom")},
                 **_METHOD,
@@ -102,13 +102,13 @@ def _reading() -> list[Node]:
             name="diagnose",
         ),
         node(
-            nodes.recommend,
+            reading.recommend,
             inputs=["records", "costs", "diagnostics", "params:grow"],
             outputs="recommendation",
             name="recommend",
         ),
         node(
-            nodes.draw_figures,
+            reading.draw_figures,
             inputs=["records", "recommendation"],
             outputs="overview_figure",
             name="draw_figures",

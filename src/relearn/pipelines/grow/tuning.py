@@ -42,7 +42,7 @@ def tune(firsts: Mapping[int, ArmJob], folder: Path) -> pd.DataFrame:
 
 
 def untuned(config: GrowConfig) -> pd.DataFrame:
-    """Return the table in which every arm keeps the rate it has.
+    """Return the table in which every arm keeps the rate it has, columns as from ``tune``.
 
     Args:
         config: Knobs of the method.
