@@ -87,8 +87,9 @@ def freshly_drawn(model: nn.Module, *, seed: int, door: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, door))
         for module in fresh.modules():
-            if _resets(module):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
     with torch.no_grad():
         for parameter in fresh.parameters():
             if id(parameter) not in owned and parameter.numel() > 1:

@@ -13,15 +13,15 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from relearn.methods.grow.faults import DataDependentError
-from relearn.methods.grow.labels import Label, ParameterView, constant
-from relearn.methods.grow.operations import CONSTANTS, DECISIONS, SILENT
+from relearn.methods.grow.labels import Label, Output, ParameterView, constant, ids_of, varying
+from relearn.methods.grow.operations import CONSTANTS, DECISIONS, KEEPS, SILENT
 from relearn.methods.grow.rules import RULES, operation_name
 from relearn.methods.grow.tape import Misfit, Site
 
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from relearn.methods.grow.recorder import Recorder
     from relearn.methods.grow.replayer import Replayer
 
+Value = TypeVar("Value")
 _HERE = f"{Path(__file__).parent}/"
 _TORCH = f"{Path(torch.__file__).parent}/"
 _MARK = "_growth_label"
+_MADE = "_growth_operation"
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,23 @@ class Execution(TorchFunctionMode):
         named = [*model.named_parameters(), *model.named_buffers()]
         self.names = {id(t): n for n, t in named if t.is_floating_point()}
         self.spoilt: dict[str, tuple[Site, str]] = {}
+        self.outputs: dict[str, Output] = {}
 
     @property
     def module(self) -> str:
         """Name of the module whose forward runs."""
         return self.modules[-1]
 
-    def leave(self) -> None:
-        """Note that the innermost module's forward has ended."""
-        self.modules.pop()
+    def leave(self, result: Any) -> None:
+        """Note that the innermost module's forward has ended, and what it handed out."""
+        name = self.modules.pop()
+        label = self.label(result)
+        if isinstance(label, Label):
+            dims = varying(label.codes)
+            axis = 1 if 1 in dims and len(dims) == 1 else label.codes.ndim - 1
+            made_by = getattr(result, _MADE, None)
+            calls = self.outputs[name].calls + 1 if name in self.outputs else 1
+            self.outputs[name] = Output(tuple(label.codes.shape), axis, made_by, calls)
 
     def label(self, value: Any) -> Label | ParameterView | None:
         """Return what is known of a value: None for a plain constant."""
@@ -97,7 +107,7 @@ class Execution(TorchFunctionMode):
             return ParameterView(self.names[id(value)])
         return known
 
-    def mark(self, result: Any, label: Label | ParameterView | None) -> Any:
+    def mark(self, result: Value, label: Label | ParameterView | None) -> Value:
         """Note a label on a result, which is returned."""
         if label is not None and isinstance(result, Tensor):
             setattr(result, _MARK, label)
@@ -119,13 +129,18 @@ class Execution(TorchFunctionMode):
             return call.run()
         site = self.journal.begin(call.name, self.module, line_of_caller())
         try:
-            return self.unknown(site, call) if rule is None else rule(self, site, call)
+            result = self.unknown(site, call) if rule is None else rule(self, site, call)
         except Misfit:
             raise
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             if self.journal.replaying:
                 raise Misfit(site, self.ids_in(call), f"fails on more channels: {error}") from error
             raise
+        if isinstance(result, Tensor) and call.name not in KEEPS:
+            bounds = (call.value(1, "min_val", -1.0), call.value(2, "max_val", 1.0))
+            numbers = [float(b) if isinstance(b, (int, float)) else 0.0 for b in bounds]
+            setattr(result, _MADE, (call.name, *numbers))
+        return result
 
     def _decide(self, call: Call) -> Any:
         """Refuse to tell the value of an activation; parameters may be read."""
@@ -143,8 +158,6 @@ class Execution(TorchFunctionMode):
         """Return the codes of everything a call was given, flattened."""
         found = [self.label(t) for t in tensors(call.args, call.kwargs)]
         codes = [torch.unique(k.codes) for k in found if isinstance(k, Label)]
-        from relearn.methods.grow.labels import ids_of
-
         return ids_of(torch.cat(codes)) if codes else torch.zeros(0, dtype=torch.long)
 
     def unknown(self, site: Site, call: Call, reason: str = "") -> Any:

@@ -49,6 +49,23 @@ class ParameterView:
     index: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Output:
+    """What a module handed out in the run of the labels.
+
+    Attributes:
+        shape: Of the activation.
+        axis: Its dimension of channels.
+        made_by: Operation that made it, and its bounds.
+        calls: How often the module ran.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    made_by: tuple[str, float, float] | None
+    calls: int = 1
+
+
 def ids_of(codes: Tensor) -> Tensor:
     """Return the identities of codes."""
     return codes.div(COPIES, rounding_mode="floor")

@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relearn.methods.grow.columns import Part, columns, part_of, row_codes
-from relearn.methods.grow.labels import Label, compact, ids_of, only, positions, spread, varying
+from relearn.methods.grow.labels import (
+    Label,
+    compact,
+    constant,
+    ids_of,
+    only,
+    positions,
+    spread,
+    varying,
+)
 from relearn.methods.grow.tape import Misfit
 
 if TYPE_CHECKING:
@@ -50,6 +59,9 @@ def affine(run: Execution, site: Site, x: Tensor, parts: tuple[Part, Part | None
     if found is None:
         reason = "mixes positions, not channels; its width is a number of positions"
         run.journal.freeze(site, torch.cat([rows, *others]), reason)
+        if x.ndim - 1 in varying(label.codes):
+            run.journal.freeze(site, label.codes, "reads positions that differ from place to place")
+            return run.mark(result, constant(shape))
         dims = tuple(d for d in varying(label.codes) if d != x.ndim - 1)
         codes = run.journal.fresh(site, [only(label.codes, dims).flatten()])
         return run.mark(result, Label(spread(codes, dims, shape), positions(shape, dims)))
@@ -143,7 +155,7 @@ def _written(run: Execution, site: Site, call: Call, layer: tuple[Any, Tensor]) 
     size, codes = layer
     x = call.value(0, "input")
     away = torch.empty(x.shape, device="meta"), torch.empty(size, device="meta")
-    names = ("stride", "padding", "dilation")
+    names: tuple[str, ...] = ("stride", "padding", "dilation")
     options = {n: call.value(3 + i, n) for i, n in enumerate(names)}
     groups = x.shape[1] // size[1]
     if "transpose" in call.name:

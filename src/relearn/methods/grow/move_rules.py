@@ -74,7 +74,8 @@ def _again(call: Call, values: Tensor) -> Any:
 
 def _each(result: Any, moved: Any, mark: Any) -> Any:
     if isinstance(result, (tuple, list)):
-        return type(result)(mark(r, m) for r, m in zip(result, moved, strict=True))
+        done = [mark(r, m) for r, m in zip(result, moved, strict=True)]
+        return done if isinstance(result, list) else tuple(done)
     return mark(result, moved)
 
 
@@ -82,7 +83,7 @@ def _note_sizes(run: Execution, site: Site, call: Call, result: Any) -> None:
     """Note numbers in the call that stand for sizes along which channels change."""
     if not isinstance(result, Tensor) or call.name not in {"view", "reshape", "expand"}:
         return
-    given = call.args[1:]
+    given: Any = call.args[1:]
     given = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
     label = run.label(result)
     if not isinstance(label, Label) or len(given) != result.ndim:

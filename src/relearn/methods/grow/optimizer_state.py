@@ -4,7 +4,7 @@ With shares a, the gradients of student and teacher are tied: dL/dU1[j] = a_j dL
 writes a copied unit (weights, biases, batch norm), and dL/dU2[:, j] = dL/dW2[:, g(j)] for what
 reads it. So momentum and Adam's first moment carry a_j over to rows, second moments a_j^2, and
 columns are gathered. Exact where copies have shares and nothing else (``uneven``, ``none``,
-``fresh``) and no norm mixes their gradients; else the nearest such state (``docs/methods/grow.md``).
+``fresh``) and no layer norm mixes their gradients; else this is the nearest such state.
 """
 
 from __future__ import annotations

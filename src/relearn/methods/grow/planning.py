@@ -15,6 +15,7 @@ import torch
 
 from relearn.data.randomness import generator_of
 from relearn.errors import near_miss
+from relearn.methods.grow.deepen import added_cost, places_for
 from relearn.methods.grow.document import Forecast, GroupPlan, GrowthPlan, Refusal
 from relearn.methods.grow.draw import draw_copies
 from relearn.methods.grow.faults import FrozenGroupError, UnknownGroupError
@@ -53,14 +54,16 @@ def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
     examples = examples_in(described)
     before = sum(site.flops for site in tape.sites) // examples
     after = sum(site.flops for site in widened.sites) // examples
+    depth = places_for(model, widened.outputs, spec)
     counts = _parameters(model, widened)
+    further = [added_cost(entry) for entry in depth]
     return GrowthPlan(
         spec=spec,
         groups=tuple(_document(g, widened) for g in analysis.groups if g.frozen is None),
         refusals=tuple(g.frozen for g in analysis.groups if g.frozen is not None),
-        depth=(),
+        depth=depth,
         before=Forecast(counts[0], before),
-        after=Forecast(counts[1], after),
+        after=Forecast(counts[1] + sum(f[0] for f in further), after + sum(f[1] for f in further)),
         architecture=digest({n: list(s) for n, s in shapes_of(model).items()}),
         inputs=described,
         analysis=analysis,

@@ -75,9 +75,7 @@ def examples_in(described: Mapping[str, Any]) -> int:
     return min(2, _batch(described))
 
 
-def skeleton_of(
-    model: nn.Module, shapes: Mapping[str, tuple[int, ...]] | None = None
-) -> nn.Module:
+def skeleton_of(model: nn.Module, shapes: Mapping[str, tuple[int, ...]] | None = None) -> nn.Module:
     """Return a copy of the modules in evaluation mode that shares all parameters and buffers.
 
     Args:
@@ -134,7 +132,7 @@ def execute(
     run = Execution(journal, skeleton)
     for name, module in skeleton.named_modules():
         module.register_forward_pre_hook(lambda *_, name=name: run.modules.append(name))
-        module.register_forward_hook(lambda *_: run.leave())
+        module.register_forward_hook(lambda _, __, result: run.leave(result))
     args, kwargs = stand_in(described)
     for tensor in tensors(args, kwargs):
         run.mark(tensor, constant(tuple(tensor.shape)))

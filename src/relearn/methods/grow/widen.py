@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from relearn.data.randomness import generator_of
+from relearn.methods.grow.deepen import calibrate_layers, put_in
 from relearn.methods.grow.draw import draw_copies, draw_shares
 from relearn.methods.grow.faults import GrowthError, ReplayError
 from relearn.methods.grow.groups import Analysis, Group, analyse
@@ -49,11 +50,13 @@ def apply(
     analysis = _analysis(model, plan)
     maps = _draw(model, analysis, plan, seed)
     student, widened, shares = _built(model, analysis, (plan, maps, seed))
+    depth = put_in(student, plan.depth, seed=seed)
+    depth = calibrate_layers(student, depth, calibration)
     record = GrowthRecord(
         plan=plan,
         seed=seed,
         maps=tuple(maps),
-        depth=(),
+        depth=depth,
         teacher_digest=digest_tensors(model.state_dict()),
         student_digest=digest_tensors(student.state_dict()),
         certificate=certificate(widened, shares),
@@ -85,6 +88,7 @@ def replay(model: nn.Module, record: GrowthRecord) -> nn.Module:
             operation="replay",
         )
     student, _, _ = _built(model, analysis, (record.plan, list(record.maps), record.seed))
+    put_in(student, record.depth, seed=record.seed)
     return student
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from relearn.methods.grow.groups import Analysis
+    from relearn.methods.grow.labels import Output
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Widened:
         columns: (parameter, axis) to where its new columns come from.
         sites: The operations, with the student's costs.
         edits: Attributes of modules that change.
+        outputs: What each module hands out, by name.
     """
 
     analysis: Analysis
@@ -40,6 +42,7 @@ class Widened:
     columns: Mapping[tuple[str, int], Columns]
     sites: list[Site]
     edits: list[Edit]
+    outputs: Mapping[str, Output]
 
     def rows(self, name: str, shape: tuple[int, ...]) -> dict[int, Rows]:
         """Return the new rows of a parameter along each axis that it writes with."""
@@ -81,7 +84,7 @@ def widen_labels(
     skeleton = skeleton_of(model, _shapes(analysis, layout))
     apply_edits(skeleton, edits)
     try:
-        execute(skeleton, journal, described)
+        run = execute(skeleton, journal, described)
     except Misfit:
         raise
     except Exception as error:
@@ -89,7 +92,7 @@ def widen_labels(
         raise Misfit(site, torch.zeros(0), f"the forward fails with more channels: {error}") from (
             error
         )
-    return Widened(analysis, copies, layout, journal.columns, journal.sites, edits)
+    return Widened(analysis, copies, layout, journal.columns, journal.sites, edits, run.outputs)
 
 
 def _shapes(analysis: Analysis, layout: Layout) -> dict[str, tuple[int, ...]]:
