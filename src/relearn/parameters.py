@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, ValidationError
 from relearn.data.config import DataConfig
 from relearn.errors import ParameterError, near_miss
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
-from relearn.methods.grow.config import GrowConfig
 from relearn.methods.forget_relearn.search_config import ForgetRelearnSearchConfig
+from relearn.methods.grow.config import GrowConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.extend_config import FROM_BASE, AddClassesConfig
 from relearn.methods.zap.map_config import ZapMapConfig

@@ -252,7 +252,7 @@ def calibrate_layers(
         with torch.no_grad():
             student(calibration)
         hook.remove()
-        eps[name] = float(norm.eps)  # type: ignore[arg-type]
+        eps[name] = float(norm.eps)
     for module, mode in modes.items():
         module.training = mode
     return tuple(

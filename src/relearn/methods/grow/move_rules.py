@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 
 def keep(run: Execution, site: Site, call: Call) -> Any:
-    """Hand the label on."""
+    """Hand the label on.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     result = call.run()
     label = run.label(call.args[0])
     if isinstance(result, Tensor) and tuple(result.shape) == tuple(call.args[0].shape):
@@ -25,7 +34,16 @@ def keep(run: Execution, site: Site, call: Call) -> Any:
 
 
 def move(run: Execution, site: Site, call: Call) -> Any:
-    """Move the labels as the numbers are moved."""
+    """Move the labels as the numbers are moved.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        What the call gives, with its labels.
+    """
     source = call.args[0] if call.args else call.kwargs["input"]
     label = run.label(source)
     rest = list(call.args[1:])
@@ -90,15 +108,28 @@ def _note_sizes(run: Execution, site: Site, call: Call, result: Any) -> None:
         return
     for dim in varying(label.codes):
         if isinstance(given[dim], int) and given[dim] == result.shape[dim]:
-            line = label.codes
-            for other in range(line.ndim):
-                if other != dim:
-                    line = line.narrow(other, 0, 1)
-            run.journal.size(site, int(given[dim]), line.flatten())
+            run.journal.size(site, int(given[dim]), _line(label.codes, dim))
+
+
+def _line(codes: Tensor, dim: int) -> Tensor:
+    """Return the codes along a dimension, at the first place of the others."""
+    for other in range(codes.ndim):
+        if other != dim:
+            codes = codes.narrow(other, 0, 1)
+    return codes.flatten()
 
 
 def join(run: Execution, site: Site, call: Call) -> Any:
-    """Put labels side by side."""
+    """Put labels side by side.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     pieces = list(call.value(0, "tensors"))
     axis = int(call.value(1, "dim", call.kwargs.get("axis", 0)))
     result = call.run()

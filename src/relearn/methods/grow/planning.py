@@ -148,19 +148,25 @@ def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -
     """Return the widest growth whose labels fit; groups that do not are frozen, with the reason."""
     factors, spec, described = task
     for _ in range(2 * len(analysis.groups) + 1):
-        copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
-        generator = generator_of(0, "grow.plan")
-        for group in analysis.groups:
-            if group.frozen is None:
-                new = new_units(group, factors[group.name], spec.multiple_of)
-                if new is None:
-                    continue
-                copies[group.units] = _counts(group, new, spec, generator)
+        copies = _copies(analysis, factors, spec)
         try:
             return widen_labels(model, analysis, copies, described)
         except Misfit as misfit:
             _give_way(analysis, copies, misfit)
     raise AssertionError("every group gave way and the network still does not fit")
+
+
+def _copies(analysis: Analysis, factors: dict[str, float], spec: GrowthSpec) -> torch.Tensor:
+    """Return how often each unit is to stand in the student; groups that cannot are frozen."""
+    copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
+    generator = generator_of(0, "grow.plan")
+    for group in analysis.groups:
+        if group.frozen is not None:
+            continue
+        new = new_units(group, factors[group.name], spec.multiple_of)
+        if new is not None:
+            copies[group.units] = _counts(group, new, spec, generator)
+    return copies
 
 
 def _counts(group: Group, new: int, spec: GrowthSpec, generator: torch.Generator) -> torch.Tensor:
@@ -169,7 +175,13 @@ def _counts(group: Group, new: int, spec: GrowthSpec, generator: torch.Generator
 
 
 def new_units(group: Group, factor: float, multiple: int) -> int | None:
-    """Return how many units a group will have; None, and the group frozen, if it cannot be."""
+    """Return how many units a group will have; None, and the group frozen, if it cannot be.
+
+    Args:
+        group: A group that can grow; frozen here if its factor cannot be met.
+        factor: How many times as wide.
+        multiple: Where units may differ, a growing width is rounded up to a multiple of it.
+    """
     units, channels = len(group.units), len(group.rows)
     if group.rule == "uniform" or group.even:
         whole = round(factor)

@@ -68,8 +68,8 @@ def reach_rows(records: pd.DataFrame, costs: pd.DataFrame, config: GrowConfig) -
     """Return for each arm and seed when it reached the final accuracy of the net from scratch.
 
     The target is what the arm ``scratch`` (else ``scratch_total``) of the same seed held at its
-    end: the lowest of as many last evaluations as must lie at or above a target. A run that did not reach it is cut off, not left out:
-    ``reached`` is 0 and ``steps`` is what it was given.
+    end: the lowest of as many last evaluations as must lie at or above a target. A run that did not
+    reach it is cut off, not left out: ``reached`` is 0 and ``steps`` is what it was given.
 
     Args:
         records: Of all arms, with their curves.
