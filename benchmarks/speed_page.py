@@ -85,8 +85,11 @@ def adversarial_page(result: Mapping[str, Any]) -> str:
     parts = [_ADVERSARIAL_HEAD, _measured_on(result, "1 or 2 threads")]
     parts += ["\n## Beside the official code\n\n", _table(beside), _short_of(beside)]
     parts += [_memory(row) for row in beside]
-    parts += [_ADVERSARIAL_TAIL, "\n## The same result\n\n", *map(_same, same)]
-    parts += ["\n## What forget_relearn costs\n\n", _table(costs), _short_of(costs)]
+    parts.append(_ADVERSARIAL_TAIL)
+    if same:
+        parts += ["\n## The same result\n\n", *map(_same, same)]
+    if costs:
+        parts += ["\n## What forget_relearn costs\n\n", _table(costs), _short_of(costs)]
     return "".join(parts)
 
 
