@@ -36,7 +36,7 @@ class Architecture:
         options: JSON options of the net, such as ``{"width": 32}``.
         mean: For each channel, what is taken off an image in the unit range 0 to 1.
         std: For each channel, what it is then divided by.
-        growth: What a grown net has otherwise than its class makes it
+        growth: What a grown net has otherwise than its class makes it, growth after growth
             (``relearn.models.grown``); empty for all others.
     """
 
@@ -47,7 +47,7 @@ class Architecture:
     options: Mapping[str, Any] = field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    growth: Mapping[str, Any] = field(default_factory=dict)
+    growth: tuple[Mapping[str, Any], ...] = ()
 
     def with_classes(self, classes: int) -> Architecture:
         """Return the same net with another number of logits.

@@ -141,9 +141,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     head, weights = _read(path)
     try:
         described = head["architecture"]
-        architecture = Architecture(
-            **{**described, "mean": tuple(described["mean"]), "std": tuple(described["std"])}
-        )
+        rows = {name: tuple(described.get(name, ())) for name in ("mean", "std", "growth")}
+        architecture = Architecture(**{**described, **rows})
         checkpoint = Checkpoint(architecture, weights, head["provenance"])
         stored = head["digest"]
     except (KeyError, TypeError) as error:

@@ -8,8 +8,9 @@ from a checkpoint, and no module is ever pickled. Who grew it, how and why stand
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,37 +27,55 @@ if TYPE_CHECKING:
 _PLAIN = (bool, int, float, str)
 
 
-def with_growth(architecture: Architecture, before: nn.Module, after: nn.Module) -> Architecture:
+def with_growth(
+    architecture: Architecture,
+    before: nn.Module,
+    after: nn.Module,
+    *,
+    wrapped: Mapping[str, str] = MappingProxyType({}),
+) -> Architecture:
     """Return the architecture from which a net like ``after`` is made.
 
     Args:
         architecture: From which ``before`` is made, grown itself or not.
         before: The net as its architecture makes it.
-        after: The same net, grown; tensors and modules keep their names, new ones come on top.
+        after: The same net, grown.
+        wrapped: Module's name before to its name now, for each that became the first of a
+            ``Sequential``, in the order in which that was done.
 
     Raises:
         CheckpointError: A module was put in that cannot be described.
     """
-    old, new = dict(before.named_modules()), dict(after.named_modules())
-    added = {path: described(module, path) for path, module in new.items() if path not in old}
+    old = {_renamed(path, wrapped): module for path, module in before.named_modules()}
+    new = dict(after.named_modules())
+    containers = {path.rpartition(".")[0] for path in wrapped.values()}
+    added = [
+        [path, described(module, path)]
+        for path, module in new.items()
+        if path not in old and path not in containers
+    ]
     attributes = {
         path: changed
         for path, module in new.items()
         if path in old and (changed := _changed(old[path], module))
     }
-    was, now = _shapes(before), _shapes(after)
+    was = {_renamed(name, wrapped): shape for name, shape in _shapes(before).items()}
     # a size that did not change is left open, so that the net can be made with more classes
     shapes = {
         name: [None if a == b else b for a, b in zip(was[name], shape, strict=True)]
-        for name, shape in now.items()
+        for name, shape in _shapes(after).items()
         if name in was and was[name] != shape
     }
-    growth = {"added": added, "attributes": attributes, "shapes": shapes}
-    earlier = architecture.growth or {"added": {}, "attributes": {}, "shapes": {}}
-    return replace(architecture, growth=_one_after_the_other(earlier, growth))
+    growth = {
+        "wrapped": list(wrapped),
+        "added": added,
+        "attributes": attributes,
+        "shapes": shapes,
+    }
+    return replace(architecture, growth=(*architecture.growth, growth))
 
 
-def grow_net(net: nn.Module, growth: Mapping[str, Any]) -> None:
+def grow_net(net: nn.Module, growths: Iterable[Mapping[str, Any]]) -> None:
     """Give the net, in place, the shape of a grown one; tensors of other shape are drawn anew.
 
     Drawn as torch draws them, then scaled: the deviation times the root of the inputs of a unit is
@@ -64,37 +83,33 @@ def grow_net(net: nn.Module, growth: Mapping[str, Any]) -> None:
 
     Args:
         net: As its class makes it.
-        growth: As in ``Architecture.growth``; empty changes nothing.
+        growths: As in ``Architecture.growth``, one after the other; none changes nothing.
 
     Raises:
-        CheckpointError: The growth does not belong to this net.
+        CheckpointError: A growth does not belong to this net.
     """
-    for path, told in sorted(growth.get("added", {}).items(), key=lambda item: item[0].count(".")):
-        parent, _, name = path.rpartition(".")
-        _module(net, parent).add_module(name, made(told, path))
-    for path, changed in growth.get("attributes", {}).items():
-        module = _module(net, path)
-        for name, value in changed.items():
-            setattr(module, name, tuple(value) if isinstance(value, list) else value)
-    for name, shape in growth.get("shapes", {}).items():
-        path, _, tensor = name.rpartition(".")
-        _redraw(_module(net, path), tensor, shape)
+    for growth in growths:
+        for path in growth["wrapped"]:
+            parent, _, name = path.rpartition(".")
+            inner = _module(net, path)
+            _module(net, parent).register_module(name, nn.Sequential(inner))
+        for path, told in growth["added"]:
+            parent, _, name = path.rpartition(".")
+            _module(net, parent).register_module(name, made(told, path))
+        for path, changed in growth["attributes"].items():
+            module = _module(net, path)
+            for name, value in changed.items():
+                setattr(module, name, tuple(value) if isinstance(value, list) else value)
+        for name, shape in growth["shapes"].items():
+            path, _, tensor = name.rpartition(".")
+            _redraw(_module(net, path), tensor, shape)
 
 
-def _one_after_the_other(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two growths as one: what was said last holds."""
-    attributes = {path: dict(told) for path, told in first["attributes"].items()}
-    for path, told in second["attributes"].items():
-        attributes[path] = {**attributes.get(path, {}), **told}
-    shapes = dict(first["shapes"])
-    for name, shape in second["shapes"].items():
-        kept = shapes.get(name, shape)
-        shapes[name] = [b if b is not None else a for a, b in zip(kept, shape, strict=True)]
-    return {
-        "added": {**first["added"], **second["added"]},
-        "attributes": attributes,
-        "shapes": shapes,
-    }
+def _renamed(path: str, wrapped: Mapping[str, str]) -> str:
+    for before, now in wrapped.items():
+        if path == before or path.startswith(f"{before}."):
+            path = now + path[len(before) :]
+    return path
 
 
 def _changed(old: nn.Module, new: nn.Module) -> dict[str, Any]:

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from relearn.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class GatedBlock(nn.Module):
+    """x + f(x), with the last layer of f zero: the identity, in training mode too.
+
+    Args:
+        body: f.
+        activation: After the sum, where the block follows an idempotent activation.
+    """
+
+    def __init__(self, body: nn.Sequential, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.activation = nn.Identity() if activation is None else activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x + f(x), activated; the shape is kept."""
+        result: Tensor = self.activation(x + self.body(x))
+        return result
+
+
 _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 
 _KINDS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "Hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
+    "GatedBlock": (GatedBlock, ()),
     **{kind.__name__: (kind, (*_CONVOLUTION, "groups")) for kind in (nn.Conv1d, nn.Conv2d)},
     "Conv3d": (nn.Conv3d, (*_CONVOLUTION, "groups")),
     "Linear": (nn.Linear, ("in_features", "out_features")),
@@ -61,11 +86,10 @@ def made(told: Mapping[str, Any], path: str) -> nn.Module:
         CheckpointError: The class is not known, or the arguments do not fit it.
     """
     try:
-        kind = _KINDS[told["kind"]][0]
-        arguments = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in told["arguments"].items()
-        }
-        return kind(**arguments)
+        kind, given = _KINDS[told["kind"]][0], told["arguments"]
+        if kind is GatedBlock:  # its body and activation come as modules of their own
+            return GatedBlock(nn.Sequential())
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"architecture.growth: {path} cannot be made ({error}); the file was written by "

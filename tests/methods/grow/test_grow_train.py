@@ -215,6 +215,39 @@ def test_noise_is_held_to_its_budget_instead():
         )
 
 
+@pytest.mark.parametrize(
+    ("kind", "factor", "named"),
+    [("residual", 2.0, "widen_and_deepen"), ("identity", 1.0, "deepen")],
+)
+def test_new_layers_keep_the_function_are_booked_and_trained(kind, factor, named):
+    depth = {**tiny_config().growth.depth.model_dump(), "layers": {"hidden.1": 1}}
+    changes = {
+        "growth__depth": {**depth, "place": "after", "kind": kind, "norm": False},
+        "growth__width__factor": factor,
+        "arms__random_layers": True,
+    }
+    found, control = run("grown", **changes), run("random_layers", **changes)
+    teacher = taught().checkpoint
+    assert value(found, "start", "drift") == 0
+    assert value(found, "gate", "relative_float64") <= 1e-12
+    assert [e.kind for e in found.interventions] == [named]
+    assert [e.kind for e in control.interventions] == ["random_layers"]
+    for result in (found, control):
+        [entry] = result.interventions
+        assert verify(entry, result.checkpoint.architecture, teacher=teacher)
+        assert build(result.checkpoint)(torch.rand(2, 1, 8, 8)).shape == (2, 3)
+    assert "hidden.1.1.body.0.weight" in found.checkpoint.weights or kind == "identity"
+
+
+def test_batch_norm_of_new_layers_is_calibrated_on_training_images():
+    depth = {**tiny_config().growth.depth.model_dump(), "layers": {"hidden.1": 1}}
+    depth |= {"place": "after", "kind": "identity", "norm": True}
+    found = run("grown", growth__depth=depth, growth__width__factor=1.0)
+    assert value(found, "start", "drift") == 0
+    [entry] = found.interventions
+    assert verify(entry, found.checkpoint.architecture, teacher=taught().checkpoint)
+
+
 def test_a_rate_is_tried_for_one_arm_alone():
     config = with_rate(tiny_config(), arm="grown", factor=3.0)
     assert (config.rates.grown, config.rates.scratch) == (pytest.approx(0.9), 1.0)

@@ -131,7 +131,7 @@ class Trained:
                 kind, _, name = rest.partition(":")
                 models.setdefault(kind, {})[name] = value
         shape = dict(told["architecture"])
-        shape |= {name: tuple(shape[name]) for name in ("mean", "std")}
+        shape |= {name: tuple(shape.get(name, ())) for name in ("mean", "std", "growth")}
         made = {
             "architecture": Architecture(**shape),
             "interventions": [Intervention(**row) for row in told["interventions"]],

@@ -108,7 +108,7 @@ def _expected(analysis: Analysis, layout: Layout, ids: torch.Tensor) -> int:
     block = analysis.roots["block"][ids]
     if len(ids) > 1 and bool((block == block[0]).all()):
         return len(ids)
-    return int(layout.counts(ids).sum())
+    return layout.size(ids)
 
 
 def apply_edits(model: nn.Module, edits: list[Edit]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from relearn.methods.grow.columns import columns, headlike, with_rows
+from relearn.methods.grow.columns import columns, headlike, part_of, with_rows
 from relearn.methods.grow.labels import Label, compact, only, positions, spread, varying
 from relearn.methods.grow.value_rules import fresh_codes
 
@@ -229,11 +229,20 @@ def layer_norm(run: Execution, site: Site, call: Call) -> Any:
         run.journal.block(site, matrix)
         made = with_rows(run, site, label, axis=-1, values=[])
     else:
-        run.journal.uniform(site, matrix[0])
+        run.journal.uniform(site, matrix[0], _norm(run, call, values))
         made = with_rows(run, site, label, axis=-1, values=values)
     if made is None:
         return run.unknown(site, call, "its gain is not a parameter of the network")
     return run.mark(torch.zeros_like(x), made)
+
+
+def _norm(run: Execution, call: Call, values: list[Any]) -> tuple[str, tuple[str, ...]] | None:
+    """Return module and parameters of a norm that can make up for padding; None if it cannot."""
+    parts = [part_of(run, v) for v in values if v is not None]
+    eps = call.value(4 if call.name == "layer_norm" else 3, "eps")
+    if values[0] is None or eps is None or any(p is None or p[1] is not None for p in parts):
+        return None
+    return run.module, tuple(p[0] for p in parts if p is not None)
 
 
 def group_norm(run: Execution, site: Site, call: Call) -> Any:

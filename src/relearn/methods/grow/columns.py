@@ -11,7 +11,6 @@ from relearn.methods.grow.labels import (
     Label,
     ParameterView,
     compact,
-    ids_of,
     only,
     positions,
     ranks,
@@ -139,5 +138,5 @@ def headlike(run: Execution, matrix: Tensor) -> bool:
         run: The run of the labels.
         matrix: Codes, shape (rows, members).
     """
-    origins = run.journal.tape.ties.origins[ids_of(matrix)]
+    origins = run.journal.tape.ties.origins[run.journal.plain(matrix)]
     return len(matrix) > 1 and bool((origins == origins[:1]).all())

@@ -114,11 +114,11 @@ def originals(
     """
     found = {}
     for axis, rows in widened.rows(name, shape).items():
-        first = copies_of(rows.codes) == 0
+        first = (copies_of(rows.codes) == 0) & (rows.index >= 0)
         found[axis] = (torch.nonzero(first).flatten(), rows.index[first])
     for (known, axis), columns in widened.columns.items():
         if known == name:
-            first = columns.copies == 0
+            first = (columns.copies == 0) & (columns.index >= 0)
             found[axis] = (torch.nonzero(first).flatten(), columns.index[first])
     return {a: v for a, v in found.items() if len(v[0]) > 0}
 

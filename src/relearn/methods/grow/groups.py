@@ -27,6 +27,7 @@ class Group:
         rule: ``free``, ``blocks`` or ``uniform``.
         frozen: Why it cannot grow; None if it can.
         even: Whether every unit must be copied equally often.
+        paddable: Whether normalisations can make up for padding.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Group:
     rule: str = "free"
     frozen: Refusal | None = None
     even: bool = False
+    paddable: bool = False
 
 
 @dataclass
@@ -171,9 +173,10 @@ def _group(
     everywhere = torch.unique(unit[everywhere[everywhere != 0]])
     units = everywhere[parents[everywhere] == number]
     group = Group(module, (module,), (), units, torch.searchsorted(units, unit[mine]))
-    tied = [unit[i] for _, i in tape.uniform if len(i) > 1]
-    if tied and torch.isin(units, torch.cat(tied)).any():
+    norms = {s.name for s, i in tape.uniform if len(i) > 1 and torch.isin(unit[i], units).any()}
+    if norms:
         group.rule = "uniform"
+        group.paddable = len(units) == 1 and norms in ({"layer_norm"}, {"rms_norm"})
     elif len(units) < len(mine):
         group.rule = "blocks"
     return group

@@ -16,6 +16,7 @@ from relearn.methods.grow.spec import DepthSpec, GrowthSpec
 from relearn.methods.grow.verification import verify
 from relearn.methods.grow.widen import apply
 from relearn.models.checkpoint import Checkpoint, build
+from relearn.models.grown import with_growth
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -186,6 +187,23 @@ def inputs_of(split: Split, architecture: Architecture, count: int) -> Tensor:
     """
     spread = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
     return to_float(split.images[spread], architecture.mean, architecture.std)
+
+
+def grown_architecture(
+    architecture: Architecture, teacher: nn.Module, student: nn.Module, record: GrowthRecord
+) -> Architecture:
+    """Return the architecture from which the student is made again, by any floor.
+
+    Args:
+        architecture: Of the teacher.
+        teacher: The net.
+        student: What it was grown to.
+        record: What was done: which modules were wrapped.
+    """
+    wrapped = {
+        before: now for entry in record.depth for before, now in dict(entry["renamed"]).items()
+    }
+    return with_growth(architecture, teacher, student, wrapped=wrapped)
 
 
 def told_of(report: VerifyReport) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import torch
 
 from relearn.data.randomness import seed_of
 from relearn.methods.grow.fresh import fresh_student
+from relearn.methods.grow.growing import grown_architecture
 from relearn.methods.grow.samples import batches_of
 from relearn.methods.grow.teacher import optimizer_of, score
 from relearn.models.checkpoint import build_fresh
-from relearn.models.grown import with_growth
 from relearn.training.device import Device, open_device
 from relearn.training.loop import fit
 
@@ -99,7 +99,8 @@ def probe(pair: Pair, config: GrowConfig, *, device: Device | None = None) -> fl
         device: Where to train; None is the plain CPU.
     """
     before = pair.teacher.checkpoint.architecture
-    after = with_growth(before, pair.grown.teacher, pair.grown.student)
+    grown = pair.grown
+    after = grown_architecture(before, grown.teacher, grown.student, grown.record)
     drawn = seed_of(pair.seed, "grow.probe")
     nets: list[tuple[nn.Module, Architecture]] = [
         (build_fresh(before, seed=drawn), before),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from relearn.models.inserted import GatedBlock
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -15,25 +17,6 @@ IDEMPOTENT = ("relu", "relu6", "hardtanh")
 """Activations f with f(f(x)) = f(x)."""
 
 _BITS = 12
-
-
-class GatedBlock(nn.Module):
-    """x + f(x), with the last layer of f zero: the identity, in training mode too.
-
-    Args:
-        body: f.
-        activation: After the sum, where the block follows an idempotent activation.
-    """
-
-    def __init__(self, body: nn.Sequential, activation: nn.Module | None = None) -> None:
-        super().__init__()
-        self.body = body
-        self.activation = nn.Identity() if activation is None else activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + f(x), activated; the shape is kept."""
-        result: Tensor = self.activation(x + self.body(x))
-        return result
 
 
 def activation_of(made_by: Sequence[Any] | None) -> nn.Module | None:

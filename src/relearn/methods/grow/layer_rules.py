@@ -78,7 +78,7 @@ def affine(run: Execution, site: Site, x: Tensor, parts: tuple[Part, Part | None
         codes = run.journal.fresh(site, [only(label.codes, dims).flatten()])
         return run.mark(result, Label(spread(codes, dims, shape), positions(shape, dims)))
     _read(run, site, parts[0][0], found)
-    codes = run.journal.fresh(site, [rows, *others])
+    codes = run.journal.fresh(site, [rows, *others], writes=True)
     last = (len(shape) - 1,)
     return run.mark(result, Label(compact(spread(codes, last, shape)), positions(shape, last)))
 
@@ -117,7 +117,7 @@ def convolution(run: Execution, site: Site, call: Call) -> Any:
     rows = run.journal.rows(part[0], 0)
     if groups == 1:
         _read(run, site, part[0], found)
-        codes = run.journal.fresh(site, [rows, *biases])
+        codes = run.journal.fresh(site, [rows, *biases], writes=True)
         inner = x.shape[1]
     else:
         inner = run.journal.shapes[part[0]][1]
@@ -155,7 +155,7 @@ def grouped(
     run.journal.block(site, read)
     run.journal.block(site, written)
     run.journal.pair(site, read[:, 0], written[:, 0])
-    return run.journal.fresh(site, [rows, *biases])
+    return run.journal.fresh(site, [rows, *biases], writes=True)
 
 
 def _transposed(
@@ -168,7 +168,7 @@ def _transposed(
     rows = run.journal.rows(name, 1)
     if bool((ids_of(matrix) != 0).any()):
         run.journal.read(site, name, 0, codes=matrix, ranks=order)
-    codes = run.journal.fresh(site, [rows, *biases])
+    codes = run.journal.fresh(site, [rows, *biases], writes=True)
     weight = call.value(1, "weight")
     size = (matrix.shape[1], len(rows), *weight.shape[2:])
     return _written(run, site, call, (size, codes))
@@ -209,7 +209,7 @@ def embedding(run: Execution, site: Site, call: Call) -> Any:
     if part is None or part[1] is not None:
         return run.unknown(site, call, "its table is not a parameter")
     rows = run.journal.rows(part[0], 1)
-    codes = run.journal.fresh(site, [rows])
+    codes = run.journal.fresh(site, [rows], writes=True)
     shape = (*index.shape, len(rows))
     last = (len(shape) - 1,)
     weight = call.value(1, "weight")

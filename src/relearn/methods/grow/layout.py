@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from relearn.methods.grow.labels import COPIES
+from relearn.methods.grow.padding import Padding
 
 if TYPE_CHECKING:
     from relearn.methods.grow.tape import Tape
@@ -23,8 +24,8 @@ class Rows:
     """New rows of a parameter along one axis.
 
     Attributes:
-        index: Row of the teacher, shape (rows,).
-        codes: Identity and copy, shape (rows,).
+        index: Row of the teacher, shape (rows,); -1 for padding.
+        codes: Identity and copy, shape (rows,); of padding its own identity and kind.
     """
 
     index: Tensor
@@ -38,13 +39,21 @@ class Layout:
         tape: Of the recording run.
         roots: Classes of its ties.
         copies: For each identity (by its unit's root) how often it stands in the student.
+        padding: Root of a normalised unit to its number of further channels.
     """
 
-    def __init__(self, tape: Tape, roots: dict[str, Tensor], copies: Tensor) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        roots: dict[str, Tensor],
+        copies: Tensor,
+        padding: dict[int, int] | None = None,
+    ) -> None:
         self._tape = tape
         self._roots = roots
         self._copies = copies
         self._rows: dict[tuple[str, int], Rows] = {}
+        self.padding = Padding(padding or {}, tape.ties.count, roots)
 
     def counts(self, ids: Tensor) -> Tensor:
         """Return how often each identity stands in the student, shape as ``ids``."""
@@ -57,6 +66,16 @@ class Layout:
         return self._rows[name, axis]
 
     def _expanded(self, ids: Tensor) -> Rows:
+        rows = self._copied(ids)
+        for root, codes in self.padding.codes_in(ids):
+            mine = self._roots["unit"][ids[rows.index.clamp(min=0)]] == root
+            end = int(torch.nonzero(mine & (rows.index >= 0)).max()) + 1
+            blank = torch.full((len(codes),), -1)
+            index = torch.cat([rows.index[:end], blank, rows.index[end:]])
+            rows = Rows(index, torch.cat([rows.codes[:end], codes, rows.codes[end:]]))
+        return rows
+
+    def _copied(self, ids: Tensor) -> Rows:
         counts = self.counts(ids)
         block = self._roots["block"][ids]
         if len(ids) < 2 or not (block[1:] == block[:-1]).any():
@@ -65,6 +84,10 @@ class Layout:
             return Rows(index, ids[index] * COPIES + torch.arange(len(index)) - first)
         index, copy = _by_blocks(block.tolist(), self._roots["tied"][ids].tolist(), counts.tolist())
         return Rows(index, ids[index] * COPIES + copy)
+
+    def size(self, ids: Tensor) -> int:
+        """Return how many channels these become, shape (n,), padding included."""
+        return int(self.counts(ids).sum()) + self.padding.within(ids)
 
     def grown_axes(self, name: str, shape: tuple[int, ...]) -> dict[int, Rows]:
         """Return the new rows of a bare parameter along each axis on which its channels change.
@@ -77,7 +100,7 @@ class Layout:
         found = {}
         for axis in range(len(shape)):
             line = ids.movedim(axis, 0).reshape(shape[axis], -1)
-            if bool((self.counts(line) > 1).any()):
+            if bool((self.counts(line) > 1).any()) or self.padding.within(line.flatten()):
                 known = line[:, (line != 0).all(0).int().argmax()]
                 if bool((self.counts(line) == self.counts(known)[:, None])[line != 0].all()):
                     found[axis] = self._expanded(known)
@@ -95,9 +118,11 @@ class Layout:
         shape = self.shape_of_elements[name]
         codes = self._tape.elements[name].reshape(shape) * COPIES
         for axis, rows in self.grown_axes(name, shape).items():
-            copy = rows.codes.remainder(COPIES)
             sizes = [-1 if d == axis else 1 for d in range(len(shape))]
-            codes = codes.index_select(axis, rows.index) + copy.reshape(sizes)
+            copied = codes.index_select(axis, rows.index.clamp(min=0))
+            copied = copied + rows.codes.remainder(COPIES).reshape(sizes)
+            pads = (rows.index < 0).reshape(sizes)
+            codes = torch.where(pads, rows.codes.reshape(sizes), copied)
         return codes.flatten()
 
     shape_of_elements: dict[str, tuple[int, ...]]

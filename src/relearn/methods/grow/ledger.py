@@ -18,9 +18,9 @@ from relearn.evaluation.records import Intervention
 from relearn.methods.grow.arms import GROWN, LAYERS, PADDED
 from relearn.methods.grow.controls import random_layers, random_pad
 from relearn.methods.grow.record import GrowthRecord
+from relearn.methods.grow.teacher import shape_of
 from relearn.methods.grow.widen import apply
 from relearn.models.checkpoint import Architecture, build, build_fresh
-from relearn.models.grown import with_growth
 from relearn.provenance import digest_tensors
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def entry_of(
     """
     record, architecture = grown.record, teacher.checkpoint.architecture
     kind = _CONTROLS.get(arm.start) or _kind_of(record)
-    probe, _ = _regrown(kind, build_fresh(architecture, seed=seed), record, seed)
+    noise = _noise(record, architecture, seed)
+    probe, _ = _regrown(kind, build_fresh(architecture, seed=seed), record, seed, noise=noise)
     before, after = teacher.checkpoint.weights, _tensors(net)
     return Intervention(
         method="grow",
@@ -122,27 +123,28 @@ def verify(
     if record.digest != entry.details["record_digest"] or not _shares_add_up(record):
         return False
     fresh = build_fresh(before, seed=entry.draw_seed)
-    probe, again = _regrown(entry.kind, fresh, record, entry.draw_seed)
+    noise = _noise(record, before, entry.draw_seed)
+    probe, again = _regrown(entry.kind, fresh, record, entry.draw_seed, noise=noise)
     if digest_tensors(_tensors(probe)) != entry.details["probe_digest"]:
         return False
     drawn = record.plan.spec.mapping != "importance"
     if again is not None and drawn and again.maps != record.maps:
         return False
     # a checkpoint that went back to its teacher has the teacher's architecture
-    if architecture not in (with_growth(before, fresh, probe), before):
+    if architecture != before and _shapes(build_fresh(architecture, seed=0)) != _shapes(probe):
         return False
     return teacher is None or _from_teacher(entry, record, teacher)
 
 
 def _regrown(
-    kind: str, net: nn.Module, record: GrowthRecord, seed: int
+    kind: str, net: nn.Module, record: GrowthRecord, seed: int, *, noise: Tensor | None
 ) -> tuple[nn.Module, GrowthRecord | None]:
     """Return what the change makes of a net; new batch norm is calibrated on noise."""
     if kind == PAD:
         return random_pad(net, record, seed=seed), None
     if kind == DRAW_LAYERS:
         return random_layers(net, record, seed=seed), None
-    return apply(net, record.plan, seed=seed, calibration=_noise(record, seed))
+    return apply(net, record.plan, seed=seed, calibration=noise)
 
 
 def _from_teacher(entry: Intervention, record: GrowthRecord, teacher: Checkpoint) -> bool:
@@ -151,15 +153,15 @@ def _from_teacher(entry: Intervention, record: GrowthRecord, teacher: Checkpoint
         return False
     if any(layer.get("kind") == "identity" for layer in record.depth):
         return True  # calibrated on training images, which a row does not hold
-    again, _ = _regrown(entry.kind, build(teacher), record, entry.draw_seed)
+    again, _ = _regrown(entry.kind, build(teacher), record, entry.draw_seed, noise=None)
     return _is_after(entry, _tensors(again))
 
 
-def _noise(record: GrowthRecord, seed: int) -> Tensor | None:
+def _noise(record: GrowthRecord, architecture: Architecture, seed: int) -> Tensor | None:
     if not record.depth:
         return None
-    shape = next(iter(record.plan.inputs.values()))["shape"]
-    return torch.randn((8, *shape[1:]), generator=generator_of(seed, "grow.probe"))
+    shape = (8, *shape_of(architecture))
+    return torch.randn(shape, generator=generator_of(seed, "grow.probe"))
 
 
 def _is_after(entry: Intervention, weights: Mapping[str, Tensor]) -> bool:
@@ -177,12 +179,16 @@ def _shares_add_up(record: GrowthRecord) -> bool:
 
 
 def _architecture(plain: Mapping[str, Any]) -> Architecture:
-    pairs = {name: tuple(plain[name]) for name in ("mean", "std")}
-    return Architecture(**{**plain, **pairs})
+    rows = {name: tuple(plain[name]) for name in ("mean", "std", "growth")}
+    return Architecture(**{**plain, **rows})
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+
+
+def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
 
 
 def _norm(tensors: Mapping[str, Tensor]) -> float:

@@ -35,8 +35,8 @@ def first_bad_layer(
     for name, outputs in one.items():
         found = other.get(name if record is None else record.new_name(name), [])
         for left, right in zip(outputs, found, strict=False):
-            wanted = _copied(left, right, rows.get(name))
-            if wanted is not None and not _close(wanted, right):
+            both = _alike(left, right, rows.get(name))
+            if both is not None and not _close(*both):
                 return name
     return ""
 
@@ -77,16 +77,17 @@ def _layers(net: nn.Module, call: tuple[Any, Any]) -> dict[str, list[Tensor]]:
     return seen
 
 
-def _copied(left: Tensor, right: Tensor, index: Tensor | None) -> Tensor | None:
-    """Return the teacher's output with its channels copied as the student's are."""
+def _alike(left: Tensor, right: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Return the teacher's output with its channels copied, and the student's without padding."""
     if left.shape == right.shape:
-        return left
+        return left, right
     if index is None or left.ndim != right.ndim:
         return None
     axes = [d for d, (a, b) in enumerate(zip(left.shape, right.shape, strict=True)) if a != b]
     if len(axes) != 1 or right.shape[axes[0]] != len(index):
         return None
-    return left.index_select(axes[0], index)
+    real = torch.nonzero(index >= 0).flatten()
+    return left.index_select(axes[0], index[real]), right.index_select(axes[0], real)
 
 
 def _close(wanted: Tensor, found: Tensor) -> bool:

@@ -128,13 +128,17 @@ def _carried(
     result = value.detach().cpu().double()
     unit = widened.analysis.roots["unit"]
     for axis, rows in widened.rows(name, tuple(value.shape)).items():
-        factor = shares.of(unit[ids_of(rows.codes)], copies_of(rows.codes)) ** POWERS[key]
-        result = _times(result.index_select(axis, rows.index), axis, factor)
+        real = rows.index >= 0
+        codes = rows.codes.masked_fill(~real, 0)
+        factor = shares.of(unit[ids_of(codes)], copies_of(codes)) ** POWERS[key] * real
+        result = _times(result.index_select(axis, rows.index.clamp(min=0)), axis, factor)
     for (known, axis), columns in widened.columns.items():
         if known == name:
-            result = result.index_select(axis, columns.index)
+            known_columns = columns.index >= 0
             if shares.symmetry == "fresh":
-                result = _times(result, axis, (columns.copies == 0).double())
+                known_columns = known_columns & (columns.copies == 0)
+            result = result.index_select(axis, columns.index.clamp(min=0))
+            result = _times(result, axis, known_columns.double())
     return result.to(value.dtype).to(value.device)
 
 

@@ -21,6 +21,7 @@ from relearn.methods.grow.draw import draw_copies
 from relearn.methods.grow.faults import FrozenGroupError, UnknownGroupError
 from relearn.methods.grow.groups import Analysis, Group, analyse
 from relearn.methods.grow.running import describe_inputs, examples_in, record, shapes_of
+from relearn.methods.grow.sizes import new_sizes
 from relearn.methods.grow.tape import Misfit
 from relearn.methods.grow.widened import Widened, widen_labels
 from relearn.provenance import digest
@@ -80,6 +81,7 @@ def _parameters(model: nn.Module, widened: Widened) -> tuple[int, int]:
 
 def _document(group: Group, widened: Widened) -> GroupPlan:
     copies = widened.copies[group.units]
+    pads = widened.layout.padding.sizes.get(int(group.units[0]), 0)
     return GroupPlan(
         name=group.name,
         writers=group.writers,
@@ -87,9 +89,10 @@ def _document(group: Group, widened: Widened) -> GroupPlan:
         units=len(group.units),
         channels=len(group.rows),
         new_units=int(copies.sum()),
-        new_channels=int(copies[group.rows].sum()),
+        new_channels=int(copies[group.rows].sum()) + pads,
         rule=group.rule,
         even=group.even,
+        padding=pads,
     )
 
 
@@ -147,70 +150,58 @@ def _meets(group: Group, pattern: str) -> bool:
 def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -> Widened:
     """Return the widest growth whose labels fit; groups that do not are frozen, with the reason."""
     factors, spec, described = task
-    for _ in range(2 * len(analysis.groups) + 1):
-        copies = _copies(analysis, factors, spec)
+    for _ in range(3 * len(analysis.groups) + 1):
+        copies, padding = _copies(analysis, factors, spec)
         try:
-            return widen_labels(model, analysis, copies, described)
+            return widen_labels(model, analysis, (copies, padding), described)
         except Misfit as misfit:
-            _give_way(analysis, copies, misfit)
+            _give_way(analysis, (copies, padding), misfit)
     raise AssertionError("every group gave way and the network still does not fit")
 
 
-def _copies(analysis: Analysis, factors: dict[str, float], spec: GrowthSpec) -> torch.Tensor:
-    """Return how often each unit is to stand in the student; groups that cannot are frozen."""
+def _copies(
+    analysis: Analysis, factors: dict[str, float], spec: GrowthSpec
+) -> tuple[torch.Tensor, dict[int, int]]:
+    """Return how often each unit is to stand in the student, and what pads a group."""
     copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
     generator = generator_of(0, "grow.plan")
+    sizes = new_sizes(analysis, factors, spec.multiple_of)
+    padding: dict[int, int] = {}
     for group in analysis.groups:
-        if group.frozen is not None:
+        if group.name not in sizes or group.frozen is not None:
             continue
-        new = new_units(group, factors[group.name], spec.multiple_of)
-        if new is not None:
-            copies[group.units] = _counts(group, new, spec, generator)
-    return copies
+        new, pads = sizes[group.name]
+        mapping = "balanced" if group.even or group.rule == "uniform" else spec.mapping
+        copies[group.units] = draw_copies(
+            len(group.units), new, mapping=mapping, generator=generator
+        )
+        padding |= {int(group.units[0]): pads} if pads else {}
+    return copies, padding
 
 
-def _counts(group: Group, new: int, spec: GrowthSpec, generator: torch.Generator) -> torch.Tensor:
-    mapping = "balanced" if group.even else spec.mapping
-    return draw_copies(len(group.units), new, mapping=mapping, generator=generator)
-
-
-def new_units(group: Group, factor: float, multiple: int) -> int | None:
-    """Return how many units a group will have; None, and the group frozen, if it cannot be.
-
-    Args:
-        group: A group that can grow; frozen here if its factor cannot be met.
-        factor: How many times as wide.
-        multiple: Where units may differ, a growing width is rounded up to a multiple of it.
-    """
-    units, channels = len(group.units), len(group.rows)
-    if group.rule == "uniform" or group.even:
-        whole = round(factor)
-        if abs(whole - factor) > 1e-9:
-            group.frozen = Refusal(
-                group.name,
-                "widen",
-                f"all its channels must be copied alike, so its factor must be whole; {factor} was "
-                f"asked, {math.ceil(factor)} would do",
-            )
-            return None
-        return whole * units
-    target = math.floor(units * factor + 0.5)
-    width = channels // units
-    step = multiple // math.gcd(multiple, width)
-    return units if target == units else math.ceil(target / step) * step
-
-
-def _give_way(analysis: Analysis, copies: torch.Tensor, misfit: Misfit) -> None:
+def _give_way(
+    analysis: Analysis, growth: tuple[torch.Tensor, dict[int, int]], misfit: Misfit
+) -> None:
     """Freeze the groups that a misfit names, or copy them evenly if that may help."""
+    copies, padding = growth
     ids = misfit.ids.long()
     roots = torch.unique(analysis.roots["unit"][ids[ids > 0]]) if ids.numel() else ids
-    growing = [g for g in analysis.groups if g.frozen is None and (copies[g.units] > 1).any()]
+    growing = [g for g in analysis.groups if g.frozen is None and _grows(g, copies, padding)]
     met = [g for g in growing if torch.isin(g.units, roots).any()] or growing
+    padded = [g for g in met if int(g.units[0]) in padding]
+    if padded:
+        for group in padded:
+            group.paddable = False
+        return
     loose = [g for g in _beside(analysis, growing, met) if not g.even and g.rule != "uniform"]
     for group in loose:
         group.even = True
     for group in [] if loose else met:
         group.frozen = Refusal(group.name, str(misfit.site), misfit.reason)
+
+
+def _grows(group: Group, copies: torch.Tensor, padding: dict[int, int]) -> bool:
+    return bool((copies[group.units] > 1).any()) or int(group.units[0]) in padding
 
 
 def _beside(analysis: Analysis, growing: list[Group], met: list[Group]) -> list[Group]:

@@ -33,12 +33,13 @@ class Recorder:
         self.tape.sites.append(site)
         return site
 
-    def fresh(self, site: Site, operands: list[Tensor]) -> Tensor:
+    def fresh(self, site: Site, operands: list[Tensor], *, writes: bool = False) -> Tensor:
         """Return codes of new identities, one for each combination of operands, tied to them.
 
         Args:
             site: The operation.
             operands: Codes that meet at the same place, each of shape (n,).
+            writes: Whether a layer writes these channels, row by row.
 
         Returns:
             Codes, shape (n,); 0 where every operand is 0.
@@ -66,6 +67,10 @@ class Recorder:
         site.tables.append(Table(steps, made))
         return made[place] * COPIES
 
+    def plain(self, codes: Tensor) -> Tensor:
+        """Return identities of the teacher's channels, shape as ``codes``."""
+        return ids_of(codes)
+
     def block(self, site: Site, groups: Tensor) -> None:
         """Note that each row of codes is copied only as a whole, in this order.
 
@@ -91,8 +96,16 @@ class Recorder:
         site.tables.append(Table([], torch.tensor([size])))
         return size
 
-    def uniform(self, site: Site, codes: Tensor) -> None:
-        """Note that all these codes, shape (n,), must be copied equally often."""
+    def uniform(
+        self, site: Site, codes: Tensor, norm: tuple[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """Note that all these codes, shape (n,), must be copied equally often.
+
+        Args:
+            site: The operation.
+            codes: Shape (n,).
+            norm: The module and its parameters, if padding can be made up for there.
+        """
         ids = torch.unique(ids_of(codes))
         if (ids == 0).any():
             self.tape.freeze(ids, site, "normalises numbers that no channel carries")

@@ -19,6 +19,7 @@ from relearn.methods.grow.tape import Misfit, Site, Table, Tape
 
 if TYPE_CHECKING:
     from relearn.methods.grow.layout import Layout
+from relearn.methods.grow.padding import LEVEL, ZERO, Padding
 
 _RANK = 1 << 30
 _TWICE = 1 << 12
@@ -29,14 +30,29 @@ class Columns:
     """Where a widened weight's columns come from.
 
     Attributes:
-        index: Column of the teacher, shape (columns,).
-        ids: Identity that is read, shape (columns,).
-        copies: Which copy of it, shape (columns,).
+        index: Column of the teacher, shape (columns,); -1 for padding.
+        ids: Identity that is read, shape (columns,); 0 for padding.
+        copies: Which copy of it, shape (columns,); 0 for padding.
+        free: Whether what is read is always 0, so that any weight will do; shape (columns,).
     """
 
     index: Tensor
     ids: Tensor
     copies: Tensor
+    free: Tensor
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalisation of a padded stream.
+
+    Attributes:
+        module: Name of the module.
+        ratio: a D / D': by how much the mean square shrinks.
+    """
+
+    module: str
+    ratio: float
 
 
 class Replayer:
@@ -47,6 +63,7 @@ class Replayer:
         shapes: Shape of every parameter and buffer of the teacher.
         layout: How often each channel is copied, and the new rows of every parameter.
         columns: (parameter, axis) to where its new columns come from.
+        norms: Gain or shift of a normalisation of a padded stream to how it must follow.
         sites: The operations again, with the student's costs.
         replaying: True here.
     """
@@ -58,6 +75,7 @@ class Replayer:
         self.shapes = shapes
         self.layout = layout
         self.columns: dict[tuple[str, int], Columns] = {}
+        self.norms: dict[str, Norm] = {}
         self.sites: list[Site] = []
         self._cursor: dict[int, int] = {}
 
@@ -80,9 +98,22 @@ class Replayer:
             raise Misfit(site, torch.zeros(0), "the widened network takes another path")
         return site.tables[at]
 
-    def fresh(self, site: Site, operands: list[Tensor]) -> Tensor:
+    def fresh(self, site: Site, operands: list[Tensor], *, writes: bool = False) -> Tensor:
         """Return the codes that the recorded operation made of these operands, copy by copy."""
         table = self._table(site)
+        pads = self.layout.padding.among(operands[0])
+        if not self.layout.padding.sizes or not bool(pads.any()):
+            return self._made(site, table, operands)
+        same = all(torch.equal(ids_of(o[pads]), ids_of(operands[0][pads])) for o in operands)
+        if not same:
+            ids = torch.cat([ids_of(o[pads]) for o in operands])
+            raise Misfit(site, ids, "padding meets channels")
+        result = torch.empty_like(operands[0])
+        result[~pads] = self._made(site, table, [o[~pads] for o in operands])
+        result[pads] = Padding.met(site.name, [o[pads] for o in operands], writes=writes)
+        return result
+
+    def _made(self, site: Site, table: Table, operands: list[Tensor]) -> Tensor:
         ids = [ids_of(codes) for codes in operands]
         key = ids[0]
         for known, other in zip(table.steps, ids[1:], strict=False):
@@ -98,6 +129,10 @@ class Replayer:
             ids = torch.cat([ids_of(codes)[wrong] for codes in operands])
             raise Misfit(site, ids, "different copies of a channel meet")
         return copies[0]
+
+    def plain(self, codes: Tensor) -> Tensor:
+        """Return identities of the teacher's channels, 0 for padding, shape as ``codes``."""
+        return ids_of(codes).masked_fill(self.layout.padding.among(codes), 0)
 
     def block(self, site: Site, groups: Tensor) -> None:
         """Check that each row, shape (groups, members), is an intact copy of a recorded block."""
@@ -125,12 +160,42 @@ class Replayer:
         """Return the teacher's size that was recorded here."""
         return int(self._table(site).made[0])
 
-    def uniform(self, site: Site, codes: Tensor) -> None:
-        """Check that all channels are there equally often, shape (n,)."""
-        known, before = torch.unique(self._table(site).made, return_counts=True)
-        found, after = torch.unique(ids_of(codes), return_counts=True)
+    def uniform(
+        self, site: Site, codes: Tensor, norm: tuple[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """Check that all channels are there equally often, shape (n,).
+
+        Args:
+            site: The operation.
+            codes: Shape (n,).
+            norm: The module and its parameters, if padding can be made up for there.
+        """
+        made = self._table(site).made
+        known, before = torch.unique(made, return_counts=True)
+        pads = self.layout.padding.among(codes)
+        real = codes[~pads]
+        found, after = torch.unique(ids_of(real), return_counts=True)
+        if bool(pads.any()):
+            self._padded(site, codes[pads], (len(real), len(made), norm))
         if not torch.equal(known, found) or (after * before[0] != before * after[0]).any():
             raise Misfit(site, known, "a normalisation sees some channels more often than others")
+
+    def _padded(
+        self, site: Site, pads: Tensor, task: tuple[int, int, tuple[str, tuple[str, ...]] | None]
+    ) -> None:
+        """Note how a normalisation must follow, if each padding holds the mean just once."""
+        real, _channels, norm = task
+        ids = ids_of(pads)
+        wanted = self.layout.padding.within(self._known(site))
+        level = bool((copies_of(pads) == LEVEL).all())
+        if norm is None or not level or len(torch.unique(ids)) != len(ids) or wanted != len(ids):
+            reason = "a normalisation needs all channels copied alike here"
+            raise Misfit(site, ids, reason)
+        for name in norm[1]:
+            self.norms[name] = Norm(norm[0], real / (real + len(ids)))
+
+    def _known(self, site: Site) -> Tensor:
+        return site.tables[self._cursor[site.index] - 1].made
 
     def freeze(self, site: Site, codes: Tensor, reason: str) -> None:
         """Do nothing: what is frozen is single already."""
@@ -145,6 +210,19 @@ class Replayer:
 
     def read(self, site: Site, name: str, axis: int, *, codes: Tensor, ranks: Tensor) -> None:
         """Work out which column of the teacher each column comes from, and check it is complete."""
+        pads = self.layout.padding.among(codes[0])
+        kinds = copies_of(codes[0]).masked_fill(~pads, 0)
+        found = self._matched(site, codes[:, ~pads], ranks[~pads])
+        index = torch.full((len(pads),), -1)
+        ids, copies = torch.zeros_like(index), torch.zeros_like(index)
+        index[~pads], ids[~pads], copies[~pads] = found
+        if (self.layout.padding.among(codes) != pads).any():
+            raise Misfit(site, ids_of(codes[0][pads]), "padding meets channels")
+        free = (kinds == ZERO) & pads
+        self._keep(site, (name, axis), Columns(index, ids, copies, free))
+
+    def _matched(self, site: Site, codes: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return for each column the teacher's column, the identity and the copy it reads."""
         table = self._table(site)
         known, old_ranks = table.made, table.steps[0]
         ids, copies = ids_of(codes), copies_of(codes)
@@ -163,7 +241,7 @@ class Replayer:
         if (seen != wanted).any() or len(torch.unique(index * COPIES + copies[0])) != len(index):
             ids = known[:, seen != wanted]
             raise Misfit(site, ids.flatten(), "not every copy of a channel is read exactly once")
-        self._keep(site, (name, axis), Columns(index, ids[0], copies[0]))
+        return index, ids[0], copies[0]
 
     def _keep(self, site: Site, key: tuple[str, int], columns: Columns) -> None:
         earlier = self.columns.setdefault(key, columns)

@@ -36,7 +36,7 @@ def sibling_cosine(student: nn.Module, record: GrowthRecord) -> dict[str, float]
     found = [
         cosine
         for entry in record.maps
-        for weights in _incoming(student, groups[entry.name], entry)
+        for weights in _incoming(student, record, groups[entry.name], entry=entry)
         for cosine in _cosines(weights, entry)
     ]
     if not found:
@@ -44,12 +44,14 @@ def sibling_cosine(student: nn.Module, record: GrowthRecord) -> dict[str, float]
     return {"sibling_cosine": sum(found) / len(found), "largest_sibling_cosine": max(found)}
 
 
-def _incoming(student: nn.Module, group: GroupPlan, entry: GroupMap) -> list[Tensor]:
+def _incoming(
+    student: nn.Module, record: GrowthRecord, group: GroupPlan, *, entry: GroupMap
+) -> list[Tensor]:
     """Return for each layer that writes the group its weights, shape (units, all inputs)."""
     modules = dict(student.named_modules())
     found = []
     for name in group.writers:
-        writer = modules.get(name)
+        writer = modules.get(record.new_name(name))
         units = len(entry.mapping)
         if isinstance(writer, _WRITERS) and writer.weight.shape[0] >= units:
             each = (writer.weight.shape[0] - entry.padding) // units

@@ -9,10 +9,10 @@ from relearn.data.randomness import seed_of
 from relearn.methods.grow.arms import GROWN, LAYERS, PADDED, TEACHER, rate_factor
 from relearn.methods.grow.controls import random_layers, random_pad
 from relearn.methods.grow.fresh import fresh_student
+from relearn.methods.grow.growing import grown_architecture
 from relearn.methods.grow.ledger import entry_of
 from relearn.methods.grow.optimizer_state import transfer_optimizer
 from relearn.methods.grow.teacher import optimizer_of
-from relearn.models.grown import with_growth
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,7 +95,7 @@ def _net_of(
     arm: Arm, grown: Grown, before: Architecture, *, seed: int
 ) -> tuple[nn.Module, Architecture]:
     """Return the net of an arm that has the student's shape, and its architecture."""
-    after = with_growth(before, grown.teacher, grown.student)
+    after = grown_architecture(before, grown.teacher, grown.student, grown.record)
     if arm.start == GROWN:
         return grown.student, after
     if arm.start == PADDED:

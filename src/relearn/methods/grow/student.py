@@ -10,6 +10,7 @@ numbers, and the student is exact in the teacher's own precision.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from relearn.methods.grow.attributes import apply_edits, layer_edits
-from relearn.methods.grow.labels import copies_of
 
 if TYPE_CHECKING:
     from relearn.methods.grow.replayer import Columns
@@ -77,22 +77,41 @@ def _grown(name: str, tensor: Tensor, task: tuple[Widened, Shares, Generator]) -
     for axis, rows in widened.rows(name, tuple(tensor.shape)).items():
         if len(rows.index) == tensor.shape[axis]:
             continue
-        result = result.index_select(axis, rows.index)
+        result = _rows(result, (name, axis), (tensor, widened))
         if shares.symmetry == "fresh" and tensor.ndim > 1 and name in _layers(widened):
-            result = _refreshed(result, axis, copies_of(rows.codes), generator)
+            result = _refreshed(result, axis, widened.refreshable(rows), generator)
     for (known, axis), columns in widened.columns.items():
         if known == name and len(columns.index) != tensor.shape[axis]:
             result = split_columns(result, axis, columns, (widened, shares, generator))
     return result.clone() if result is tensor else result.contiguous()
 
 
+def _rows(weight: Tensor, place: tuple[str, int], task: tuple[Tensor, Widened]) -> Tensor:
+    """Return a parameter with its rows copied, and padded where its stream is."""
+    (name, axis), (tensor, widened) = place, task
+    rows = widened.rows(name, tuple(tensor.shape))[axis]
+    result = weight.index_select(axis, rows.index.clamp(min=0))
+    pads = torch.nonzero(rows.index < 0).flatten()
+    if not len(pads):
+        return result
+    norm = widened.norms.get(name)
+    if norm is not None:
+        gain = math.sqrt(norm.ratio) if name in widened.gains else 1.0
+        return (result.double() * gain).to(result).index_fill_(axis, pads, 0.0)
+    if name in widened.level_zero:
+        return result.index_fill_(axis, pads, 0.0)
+    mine = torch.unique(rows.index[rows.index >= 0])  # a padded stream fills the whole axis
+    mean = weight.index_select(axis, mine).double().mean(axis, keepdim=True).to(result)
+    sizes = [len(pads) if d == axis else n for d, n in enumerate(mean.shape)]
+    return result.index_copy_(axis, pads, mean.expand(sizes).contiguous())
+
+
 def _layers(widened: Widened) -> set[str]:
     return {name for name, _ in widened.columns}
 
 
-def _refreshed(weight: Tensor, axis: int, copies: Tensor, generator: Generator) -> Tensor:
+def _refreshed(weight: Tensor, axis: int, fresh: Tensor, generator: Generator) -> Tensor:
     """Return a weight whose copied rows are drawn anew, with the deviation of the others."""
-    fresh = copies > 0
     shape = list(weight.shape)
     shape[axis] = int(fresh.sum())
     drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(weight)
@@ -114,7 +133,8 @@ def split_columns(
     widened, shares, generator = task
     roots = widened.analysis.roots["unit"][columns.ids]
     counts = widened.layout.counts(columns.ids)
-    result = weight.index_select(axis, columns.index)
+    result = weight.index_select(axis, columns.index.clamp(min=0))
+    _fill(result, axis, columns, (weight, generator))
     if shares.symmetry == "none" and bool(((counts & (counts - 1)) == 0).all()):
         return _scaled(result, axis, 1.0 / counts.double())
     left: Tensor | None = None
@@ -141,6 +161,19 @@ def split_columns(
     return result
 
 
+def _fill(result: Tensor, axis: int, columns: Columns, task: tuple[Tensor, Generator]) -> None:
+    """Set the columns that read padding, in place: 0, or drawn where it is always 0."""
+    weight, generator = task
+    pads = torch.nonzero(columns.index < 0).flatten()
+    if len(pads):
+        result.index_fill_(axis, pads, 0.0)
+    free = torch.nonzero(columns.free).flatten()
+    if len(free):
+        shape = [len(free) if d == axis else n for d, n in enumerate(result.shape)]
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+        result.index_copy_(axis, free, (drawn * weight.double().std()).to(result))
+
+
 def _matching(have: Tensor, want: Tensor) -> Tensor:
     """Return where each wanted column stands among those at hand."""
     order = have.argsort()
@@ -160,7 +193,7 @@ def _taken(
     sizes = [-1 if d == axis else 1 for d in range(whole.ndim)]
     part = share.reshape(sizes).to(whole.dtype)
     if shares.symmetry == "zero_sum":
-        drawn = torch.randn(whole.shape, generator=generator, dtype=whole.dtype)
+        drawn = torch.randn(whole.shape, generator=generator, dtype=torch.float64).to(whole)
         part = torch.where(part < 1, (part * (1 + shares.noise * drawn)).clamp(0.0, 1.0), part)
     over = whole - whole * part
     return whole - over, over

@@ -64,8 +64,8 @@ def combined(
     dims = tuple(sorted({d for codes in known for d in varying(codes)}))
     parts = []
     for codes in known:
-        own = tuple(d for d in varying(codes))
-        if own == dims:
+        own = varying(codes)
+        if own == dims or (own and _alternatives(run, known, frame=(own, dims, shape))):
             parts.append(only(codes, dims, shape))
         else:
             _broadcast(run, site, codes, known=known, frame=(own, dims, shape))
@@ -114,6 +114,28 @@ def fresh_codes(run: Execution, site: Site, parts: list[Tensor]) -> Tensor:
     return made.reshape(kept.shape[1:])[new.long().cumsum(0) - 1].reshape(stack.shape[1:])
 
 
+def _by_own(codes: Tensor, frame: tuple[Any, Any, Any]) -> Tensor:
+    """Return codes as rows: one for each place along the dimensions an operand has of its own."""
+    own, dims, shape = frame
+    rest = [i for i, d in enumerate(dims) if d not in own]
+    groups = only(codes, dims, shape).permute([*(dims.index(d) for d in own), *rest])
+    return groups.reshape(int(torch.Size([shape[d] for d in own]).numel()), -1)
+
+
+def _alternatives(run: Execution, known: list[Tensor], *, frame: tuple[Any, Any, Any]) -> bool:
+    """Return whether others change by place only because different layers' channels come by.
+
+    A class token beside patches is such: what is added to both is tied to both.
+    """
+    others = [c for c in known if varying(c) == frame[1]]
+    origins = run.journal.tape.ties.origins
+    for other in others:
+        found = origins[run.journal.plain(_by_own(other, frame))]
+        if bool((found != found[:, :1]).any()):
+            return True
+    return False
+
+
 def _broadcast(
     run: Execution, site: Site, codes: Tensor, *, known: list[Tensor], frame: tuple[Any, Any, Any]
 ) -> None:
@@ -125,10 +147,7 @@ def _broadcast(
         return
     others = [c for c in known if varying(c) == dims]
     for other in others:
-        groups = only(other, dims, shape).permute(
-            [*(dims.index(d) for d in own), *(i for i, d in enumerate(dims) if d not in own)]
-        )
-        rows = groups.reshape(int(torch.Size([shape[d] for d in own]).numel()), -1)
+        rows = _by_own(other, frame)
         run.journal.block(site, rows)
         run.journal.pair(site, only(codes, own, shape).flatten(), rows[:, 0])
 

@@ -2,7 +2,8 @@
 
 Both run in float64 on the same inputs; an exact student differs by the order of summation only. In
 the teacher's own precision the student may be off by a few times the teacher's own rounding error.
-Neither network is changed: copies are run.
+A padded stream has gains that no float32 number is; there the same growth is done in float64, and
+the student must be its rounding. Neither network is changed: copies are run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from relearn.methods.grow.faults import FunctionChangedError
 from relearn.methods.grow.locate import first_bad_layer
 from relearn.methods.grow.report import LIMIT_FLOAT64, LIMIT_ROUNDING, VerifyReport
 from relearn.methods.grow.resting import resting_copy, without_chance
+from relearn.methods.grow.widen import in_float64
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +63,8 @@ def verify(
     begin = time.perf_counter()
     shown = _as_call(inputs)
     calls = {"given": shown, **_further(shown)}
-    wise, grown = resting_copy(teacher, torch.float64), resting_copy(student, torch.float64)
+    wise = resting_copy(teacher, torch.float64)
+    grown = in_float64(wise, student, record)
     worst = {
         kind: _difference(wise, grown, _cast(call, torch.float64)) for kind, call in calls.items()
     }

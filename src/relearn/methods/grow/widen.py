@@ -19,6 +19,7 @@ from relearn.methods.grow.faults import GrowthError, ReplayError
 from relearn.methods.grow.groups import Analysis, Group, analyse
 from relearn.methods.grow.importance import importance_of
 from relearn.methods.grow.record import GroupMap, GrowthRecord
+from relearn.methods.grow.resting import resting_copy
 from relearn.methods.grow.running import record as record_run
 from relearn.methods.grow.running import shapes_of
 from relearn.methods.grow.student import Shares, build_student
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from relearn.methods.grow.document import GrowthPlan
+
+_ROUNDING = 4e-7
+"""Relative difference of weights that float32 explains."""
 
 
 def apply(
@@ -116,8 +120,33 @@ def prepared(model: nn.Module, record: GrowthRecord) -> tuple[Widened, Shares]:
         ReplayError: The record belongs to another architecture.
     """
     analysis = _analysis(model, record.plan)
-    copies, shares = _tables(analysis, record.plan, list(record.maps))
-    return widen_labels(model, analysis, copies, record.plan.inputs), shares
+    growth, shares = _tables(analysis, record.plan, list(record.maps))
+    return widen_labels(model, analysis, growth, record.plan.inputs), shares
+
+
+def in_float64(teacher: nn.Module, student: nn.Module, record: GrowthRecord | None) -> nn.Module:
+    """Return the student in float64, in evaluation mode.
+
+    Args:
+        teacher: In float64.
+        student: The grown network; it is only read.
+        record: Of the growth. Where it pads, the growth is done again in float64, if the student is
+            its rounding.
+    """
+    plain = resting_copy(student, torch.float64)
+    if record is None or not any(entry.padding for entry in record.maps):
+        return plain
+    exact = replay(teacher, record).double().eval()
+    numbers = plain.state_dict()
+    added = tuple(f"{name}." for entry in record.depth for name in entry["added"])
+    for name, tensor in exact.state_dict().items():
+        if added and name.startswith(added):
+            tensor.copy_(numbers[name])
+            continue
+        off = (tensor - numbers[name]).abs().max() if tensor.numel() else torch.zeros(())
+        if tensor.is_floating_point() and float(off) > _ROUNDING * float(tensor.abs().max()):
+            return plain
+    return exact
 
 
 def _analysis(model: nn.Module, plan: GrowthPlan) -> Analysis:
@@ -140,7 +169,7 @@ def _draw(model: nn.Module, analysis: Analysis, plan: GrowthPlan, seed: int) -> 
     groups = {group.name: group for group in analysis.groups}
     maps = []
     for entry in plan.groups:
-        if entry.new_units == entry.units:
+        if not entry.grows:
             continue
         generator = generator_of(seed, f"grow.map.{entry.name}")
         group = groups[entry.name]
@@ -155,7 +184,8 @@ def _draw(model: nn.Module, analysis: Analysis, plan: GrowthPlan, seed: int) -> 
             importance=weights,
         )
         shares = draw_shares(counts, symmetry=plan.spec.symmetry, generator=generator)
-        maps.append(GroupMap(entry.name, tuple(counts.tolist()), tuple(map(tuple, shares))))
+        found = tuple(map(tuple, shares))
+        maps.append(GroupMap(entry.name, tuple(counts.tolist()), found, entry.padding))
     return maps
 
 
@@ -163,11 +193,11 @@ def _built(
     model: nn.Module, analysis: Analysis, task: tuple[GrowthPlan, list[GroupMap], int]
 ) -> tuple[nn.Module, Widened, Shares]:
     plan, maps, seed = task
-    copies, shares = _tables(analysis, plan, maps)
+    growth, shares = _tables(analysis, plan, maps)
     try:
-        widened = widen_labels(model, analysis, copies, plan.inputs)
+        widened = widen_labels(model, analysis, growth, plan.inputs)
     except Misfit as misfit:
-        name = _named(analysis, copies, misfit)
+        name = _named(analysis, growth[0], misfit)
         raise GrowthError(
             f"{name}: the channels drawn with seed {seed} do not fit at {misfit.site}: "
             f"{misfit.reason}; give the group factor 1 or a whole factor",
@@ -185,21 +215,24 @@ def _named(analysis: Analysis, copies: Tensor, misfit: Misfit) -> str:
     return next((g.name for g in grown if torch.isin(g.units, roots).any()), "the network")
 
 
-def _tables(analysis: Analysis, plan: GrowthPlan, maps: list[GroupMap]) -> tuple[Tensor, Shares]:
-    """Return how often each unit is copied, and every copy's share, by the unit's root."""
+def _tables(
+    analysis: Analysis, plan: GrowthPlan, maps: list[GroupMap]
+) -> tuple[tuple[Tensor, dict[int, int]], Shares]:
+    """Return by the units' roots how often each is copied, its padding, and its shares."""
     groups: dict[str, Group] = {group.name: group for group in analysis.groups}
     count = analysis.tape.ties.count
     most = max((max(entry.copies) for entry in maps), default=1)
     copies = torch.ones(count, dtype=torch.long)
     table = torch.zeros(count, dtype=torch.long)
     rows = [[1.0] + [0.0] * (most - 1)]
+    padding = {int(groups[m.name].units[0]): m.padding for m in maps if m.padding}
     for entry in maps:
         units = groups[entry.name].units
         copies[units] = torch.tensor(entry.copies)
         table[units] = torch.arange(len(rows), len(rows) + len(units))
         rows += [[*shares, *[0.0] * (most - len(shares))] for shares in entry.shares]
     values = torch.tensor(rows, dtype=torch.float64)
-    return copies, Shares(table, values, plan.spec.symmetry, plan.spec.noise)
+    return (copies, padding), Shares(table, values, plan.spec.symmetry, plan.spec.noise)
 
 
 def certificate(widened: Widened, shares: Shares) -> dict[str, float]:
@@ -217,8 +250,10 @@ def certificate(widened: Widened, shares: Shares) -> dict[str, float]:
     """
     worst = 0.0
     for columns in widened.columns.values():
-        roots = widened.analysis.roots["unit"][columns.ids]
-        total = torch.zeros(int(columns.index.max()) + 1, dtype=torch.float64)
-        total.index_add_(0, columns.index, shares.of(roots, columns.copies))
+        real = columns.index >= 0
+        index, copies = columns.index[real], columns.copies[real]
+        roots = widened.analysis.roots["unit"][columns.ids[real]]
+        total = torch.zeros(int(index.max()) + 1, dtype=torch.float64)
+        total.index_add_(0, index, shares.of(roots, copies))
         worst = max(worst, float((total - 1).abs().max()))
     return {"consumers": float(len(widened.columns)), "worst_share_error": worst}
