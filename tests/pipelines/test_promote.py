@@ -204,7 +204,7 @@ def test_a_module_that_gives_no_probabilities_is_not_exported():
 
 def test_another_method_cannot_be_rolled_out_yet():
     with pytest.raises(ParameterError, match=r"promote\.method"):
-        inference_module("grow", checkpoint())
+        inference_module("lora_ipc", checkpoint())
 
 
 def brightest_quarter(images):
