@@ -184,7 +184,7 @@ def test_predictions_score_the_accuracies_that_are_recorded(arms):
 def test_a_second_run_reuses_everything_and_gives_equal_tables(arms, place, monkeypatch):
     import pandas as pd
 
-    forbid(monkeypatch, "run.train", "arm_result.judge")
+    forbid(monkeypatch, "run.train_one", "arm_result.judge")
     again = Road(place).train().judge()
     assert again.trained["reused"].all()
     assert again.units["reused"].all()
@@ -201,14 +201,14 @@ def forbid(monkeypatch, *names):
 
 
 def test_other_judging_settings_train_nothing_again(arms, place, monkeypatch):
-    forbid(monkeypatch, "run.train")
+    forbid(monkeypatch, "run.train_one")
     again = Road(place, seeds=1, judging__steps=3).train().judge()
     assert again.trained["reused"].all()
     assert not again.units["reused"].any()
 
 
 def test_going_back_to_a_cycle_trains_nothing_and_delivers_the_kept_state(arms, place, monkeypatch):
-    forbid(monkeypatch, "run.train")
+    forbid(monkeypatch, "run.train_one")
     again = Road(place, seeds=1, roll_back__to_cycle=1).train().judge()
     assert again.trained["reused"].all()
     row = again.trained[again.trained["training"] == "forget_relearn"].iloc[0]
