@@ -22,6 +22,9 @@ from relearn.training.resume import NoResume
 from relearn.training.weight_perturbation import WeightPerturbation
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
     from relearn.data.images import Stream
     from relearn.methods.forget_relearn.config import ForgetRelearnConfig
     from relearn.methods.forget_relearn.trained import Trained
@@ -138,20 +141,7 @@ def _run(
         after_attack=cycle.after_attack,
         weights=_perturbation(session),
     )
-    optimizer = make_optimizer(
-        session.net.parameters(),
-        name=knobs.optimizer,
-        learning_rate=knobs.learning_rate,
-        weight_decay=knobs.weight_decay,
-        momentum=knobs.momentum,
-    )
-    schedule = make_schedule(
-        optimizer,
-        name=knobs.schedule,
-        epochs=knobs.epochs,
-        steps_per_epoch=batches.steps_per_epoch,
-        warmup_epochs=knobs.warmup_epochs,
-    )
+    optimizer, schedule = _optimizer_of(session, batches.steps_per_epoch)
     state = fit(
         session.net,
         batches,
@@ -173,6 +163,25 @@ def _run(
         books=cycle,
     )
     return state.step
+
+
+def _optimizer_of(session: Session, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler]:
+    knobs = session.config.train
+    optimizer = make_optimizer(
+        session.net.parameters(),
+        name=knobs.optimizer,
+        learning_rate=knobs.learning_rate,
+        weight_decay=knobs.weight_decay,
+        momentum=knobs.momentum,
+    )
+    schedule = make_schedule(
+        optimizer,
+        name=knobs.schedule,
+        epochs=knobs.epochs,
+        steps_per_epoch=steps_per_epoch,
+        warmup_epochs=knobs.warmup_epochs,
+    )
+    return optimizer, schedule
 
 
 def _perturbation(session: Session) -> WeightPerturbation | None:
