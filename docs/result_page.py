@@ -29,13 +29,13 @@ def main() -> None:
     records = pd.read_parquet(output / "records.parquet")
     parts = [
         f"# {title}\n",
-        _origin(decision["provenance"], decision["methods"]["zap"]),
+        origin(decision["provenance"], decision["methods"]["zap"]),
         "## What was asked, and the answer\n\n" + decision["methods"]["zap"]["words"],
-        _comparisons(pd.read_csv(reporting / "comparison.csv")),
+        comparisons(pd.read_csv(reporting / "comparison.csv")),
         _heads(records),
         _settings(pd.read_csv(profile / "06_models" / "zap" / "selection.csv")),
         _training(records),
-        _findings(reporting / "zap" / "diagnostics.json", reporting / "zap" / "ledger_check.json"),
+        findings(reporting / "zap" / "diagnostics.json", reporting / "zap" / "ledger_check.json"),
     ]
     exploration = pd.read_parquet(output / "exploration.parquet")
     if len(exploration):
@@ -55,18 +55,20 @@ def _map_page(profile: Path, title: str) -> str:
     told = json.loads((folder / "diagnostics.json").read_text(encoding="utf-8"))
     findings = [f"- {cell}: {line}" for cell, lines in told.items() for line in lines]
     header = ["classes x images", "similarity", "metric", "pairs", "baseline %", "treated %"]
-    table = _table([*header, "difference, points"], rows)
+    table = markdown_table([*header, "difference, points"], rows)
     return f"# {title}\n\n{table}\n\n## Diagnostics\n\n" + "\n".join(findings) + "\n"
 
 
-def _origin(told: dict[str, object], entry: dict[str, object]) -> str:
+def origin(told: dict[str, object], entry: dict[str, object]) -> str:
+    """Return where the figures come from, as a list."""
     wanted = ("command", "commit", "dirty", "machine", "date", "seeds")
     shown = {name: re.sub(r"=/[^,` ]*", "=<path>", str(told.get(name, ""))) for name in wanted}
     lines = [f"- {name}: `{text}`" for name, text in shown.items() if text]
     return "\n".join([*lines, f"- rule: `{entry.get('asked_digest', '-')}`"])
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -75,7 +77,8 @@ def _points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
-def _comparisons(table: pd.DataFrame) -> str:
+def comparisons(table: pd.DataFrame) -> str:
+    """Return the comparisons that were asked for, as a section."""
     rows = []
     for row in table[table["status"] == "measured"].itertuples():
         interval = f"{_points(row.difference)} [{_points(row.low)}, {_points(row.high)}]"
@@ -92,7 +95,7 @@ def _comparisons(table: pd.DataFrame) -> str:
         "difference, points",
         "p Holm",
     ]
-    return "## Paired differences\n\n" + _table(header, rows)
+    return "## Paired differences\n\n" + markdown_table(header, rows)
 
 
 def _heads(records: pd.DataFrame) -> str:
@@ -121,7 +124,9 @@ def _heads(records: pd.DataFrame) -> str:
         "Percent on the transfer classes, each head with the rate that was best on the selection "
         "classes; ±: 95 % t."
     )
-    return f"## By first weights of the transfer head\n\n{note}\n\n" + _table(["arm", *shown], rows)
+    return f"## By first weights of the transfer head\n\n{note}\n\n" + markdown_table(
+        ["arm", *shown], rows
+    )
 
 
 def _settings(selection: pd.DataFrame) -> str:
@@ -131,7 +136,7 @@ def _settings(selection: pd.DataFrame) -> str:
         mark = ("chosen" + (", at border" if row.at_border else "")) if row.chosen else ""
         rows.append([row.arm, f"x{row.rate_factor:g}", str(row.shift_pixels), score, mark])
     header = ["arm", "pre-training rate", "shift, pixels", "selection classes %", ""]
-    return "## Settings tried, on seeds that are not reported\n\n" + _table(header, rows)
+    return "## Settings tried, on seeds that are not reported\n\n" + markdown_table(header, rows)
 
 
 def _training(records: pd.DataFrame) -> str:
@@ -148,10 +153,13 @@ def _training(records: pd.DataFrame) -> str:
         share = f"{100 * means['recovered']:.0f}" if "recovered" in means else "-"
         rows.append([arm, *cells, drop, steps, share])
     header = ["arm", "train %", "validation %", "gap", "shock, points", "recovery, steps"]
-    return "## Pre-training\n\nMeans over seeds.\n\n" + _table([*header, "recovered %"], rows)
+    return "## Pre-training\n\nMeans over seeds.\n\n" + markdown_table(
+        [*header, "recovered %"], rows
+    )
 
 
-def _findings(diagnostics: Path, ledger: Path) -> str:
+def findings(diagnostics: Path, ledger: Path) -> str:
+    """Return what a reader must know, and the proof of the ledger, as a section."""
     told = json.loads(diagnostics.read_text(encoding="utf-8"))["findings"]
     check = json.loads(ledger.read_text(encoding="utf-8"))
     orders = "the same" if check["orders_equal"] else "NOT the same"

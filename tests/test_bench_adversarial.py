@@ -52,6 +52,14 @@ def test_every_row_names_work_that_exists_and_says_what_the_other_code_does_besi
     assert all("the official code also computes" in row.conditions for row in rows)
 
 
+def test_what_the_method_costs_is_a_training_over_a_training_of_the_same_size(modules):
+    rows = list(modules[0].method_rows(modules[0].WHOLE))
+    assert [row.name.partition("overhead")[2] for row in rows] == ["", "_pilot", "_pilot_monitored"]
+    for row in rows:
+        assert row.ours.options == {**row.peer.options, "name": "forget_relearn"}
+        assert row.peer.options["name"] == "pgd_at"
+
+
 def test_a_checkout_that_is_none_is_refused_in_one_line(modules, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         modules[0].main(["--peer", str(tmp_path)])
@@ -73,5 +81,41 @@ def test_the_last_line_is_one_json_object_with_a_row_for_each_claim():
         "adversarial.step_bf16",
         "adversarial.step_fp32",
         "adversarial.same_result_bf16",
+        "adversarial.forget_relearn_overhead_pilot",
+        "adversarial.forget_relearn_overhead_pilot_monitored",
     }
     assert all(row["ours"] >= 0 for row in result["rows"])
+
+
+def made_up(name, **changes):
+    row = {
+        "name": name,
+        "ours": 2.0,
+        "peer": 1.0,
+        "ratio": 2.0,
+        "ratio_range": [1.9, 2.1],
+        "ratio_by_the_clock": 2.0,
+        "goal": 6.0,
+        "unit": "steps/CPU-s",
+        "precision": "bf16",
+        "megabytes": [700, 900],
+        "against": "official code",
+        "conditions": "batch 128",
+    }
+    return row | changes
+
+
+def test_the_page_tells_ratios_memory_missed_goals_and_whether_results_are_the_same(modules):
+    import speed_page
+
+    same = {"name": "same", "ours": 0.5, "peer": 0.6, "margin": 0.04, "within_margin": False}
+    same |= {"precision": "bf16", "against": "ours in fp32", "conditions": "3 seeds"}
+    costs = made_up("cost", ratio=0.97, goal=0.952, against="plain adversarial training")
+    machine = {"machine": "m", "torch": "2", "repetitions": 3, "date": "d", "load": 0.1}
+    rows = [made_up("step"), same, costs]
+    text = speed_page.adversarial_page({**machine, "commit": "c", "rows": rows})
+    assert "Below its goal: `step` (2.00 of 6)." in text
+    assert "Largest memory in `step`: 700 MB and 900 MB (ours, theirs)." in text
+    assert "0.600 for ours in fp32: NOT within the margin of 0.04" in text
+    assert "**0.97**" in text
+    assert "Every goal is met." in text

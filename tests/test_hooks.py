@@ -242,8 +242,9 @@ def test_every_pipeline_says_who_makes_its_files():
     loader = OmegaConfigLoader(str(PROJECT / "conf"), **settings.CONFIG_LOADER_ARGS)
     resolver = CatalogConfigResolver(loader["catalog"])
     checked = 0
+    roads = {"__default__", *(name for name in pipelines if name.endswith("_pilot"))}  # of several
     for name, pipeline in pipelines.items():
-        for output in pipeline.all_outputs() if name != "__default__" else ():
+        for output in pipeline.all_outputs() if name not in roads else ():
             assert resolver.resolve_pattern(output)["metadata"]["made_by"] == name, output
             checked += 1
     assert checked > 30

@@ -12,7 +12,7 @@ import yaml
 from relearn.data.images import Split, Stream
 from relearn.methods.forget_relearn.arm_result import judge
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 from relearn.models.checkpoint import Architecture, Checkpoint, build_fresh, capture
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def lean_config(**changes: Any) -> ForgetRelearnConfig:
         "judging__masking": {**tiny_config().judging.masking.model_dump(), "enabled": False},
         "judging__square_images": 0,
         "judging__corruption_images": 0,
-        "judging__bf16_difference": False,
+        "judging__bf16_images": 0,
     }
     on = {f"trainings__{name}": True for name in TRAININGS}
     return tiny_config(**{**on, **off, **changes})
@@ -99,7 +99,9 @@ def tiny_base() -> Checkpoint:
 
 def run(training: str, *, seed: int = 0, **changes: Any) -> Trained:
     """Return what a training leaves behind under the lean parameters with changes."""
-    return train(tiny_base(), tiny_stream(), lean_config(**changes), training=training, seed=seed)
+    return train_one(
+        tiny_base(), tiny_stream(), lean_config(**changes), training=training, seed=seed
+    )
 
 
 @cache

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from relearn.data.config import DataConfig
 from relearn.errors import ParameterError, near_miss
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
+from relearn.methods.forget_relearn.search_config import ForgetRelearnSearchConfig
 from relearn.methods.grow.config import GrowConfig
 from relearn.methods.grow.explore_config import GrowExploreConfig
 from relearn.methods.zap.config import ZapConfig
@@ -69,6 +70,7 @@ class Parameters(Strict):
         zap_map: Where, and on how much data, zapping pays.
         forget_relearn: Forgetting part of the weights and relearning, in adversarial training.
         grow: Growing a trained net and training on from there.
+        forget_relearn_search: Which of its settings to propose, within a budget.
         grow_explore: Which larger net is worth having.
         compare: Comparison and report.
         promote: Roll-out.
@@ -86,6 +88,7 @@ class Parameters(Strict):
     zap_map: ZapMapConfig
     forget_relearn: ForgetRelearnConfig
     grow: GrowConfig
+    forget_relearn_search: ForgetRelearnSearchConfig
     grow_explore: GrowExploreConfig
     compare: CompareConfig
     promote: PromoteConfig

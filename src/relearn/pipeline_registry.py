@@ -6,6 +6,7 @@ zap            base, stream -> zap.records, ledger         reset the last layer 
 zap_map        base, stream -> zap_map.table              for which data does it pay?
 forget_relearn base, stream -> forget_relearn.records      forget some weights, then relearn
 grow           base, stream -> grow.records, ledger         widen and deepen, then train on
+forget_relearn_search  base, stream -> proposal           which settings of it to try next?
 grow_explore   base, stream -> grow_explore.table          which larger net is worth having?
 compare        records of all methods -> report            does it help on these images?
 add_classes    base or unit, new folder -> checkpoint      new classes, old ones checked
@@ -25,6 +26,7 @@ from relearn.pipelines import (
     add_classes,
     compare,
     forget_relearn,
+    forget_relearn_search,
     grow,
     grow_explore,
     prepare_data,
@@ -53,6 +55,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "zap_map": zap_map.create_pipeline(),
         "forget_relearn": forget_relearn.create_pipeline(),
         "grow": grow.create_pipeline(),
+        "forget_relearn_search": forget_relearn_search.create_pipeline(),
         "grow_explore": grow_explore.create_pipeline(),
         "compare": compare.create_pipeline(),
         "add_classes": add_classes.create_pipeline(),

@@ -84,7 +84,7 @@ def test_few_classes_change_the_targeted_loss_and_the_result_says_so(classes: in
 
 
 def test_too_few_samples_name_the_parameter(digits: Attacked) -> None:
-    with pytest.raises(ParameterError, match=r"^forget_relearn\.evaluation\.auto_attack\.images:"):
+    with pytest.raises(ParameterError, match=r"^forget_relearn\.judging\.auto_attack\.images:"):
         run(digits, QUICK, Ball("linf", 0.1), minimum=500)
 
 

@@ -117,6 +117,7 @@ def test_resting_fooled_samples_changes_no_verdict(digits: Attacked, ball: Ball)
 
 def test_an_attack_leaves_modes_weights_and_gradients_alone(digits: Attacked) -> None:
     model = digits.model
+    model.zero_grad()  # a peer's attack, tested before, may have left gradients of weights
     model.train()
     model.model[1].eval()  # a frozen normalisation stays frozen
     before = {name: value.clone() for name, value in model.state_dict().items()}

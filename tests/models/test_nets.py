@@ -101,12 +101,12 @@ def test_convnet5_has_the_weights_of_its_five_convolutions_and_one_linear_layer(
 
 
 def test_group_norm_of_single_channels_is_instance_norm():
-    group, instance = nn.GroupNorm(6, 6), nn.InstanceNorm2d(6, affine=True)
+    group, instance = nn.GroupNorm(6, 6).double(), nn.InstanceNorm2d(6, affine=True).double()
     with torch.no_grad():
         for a, b in zip(group.parameters(), instance.parameters(), strict=True):
             a.copy_(torch.randn(6))
             b.copy_(a)
-    x = torch.randn(4, 6, 5, 7, requires_grad=True)
+    x = torch.randn(4, 6, 5, 7, dtype=torch.float64, requires_grad=True)
     y = x.detach().clone().requires_grad_(True)
     ours, theirs = group(x), instance(y)
     torch.testing.assert_close(ours, theirs)

@@ -164,6 +164,68 @@ def test_a_study_is_judged_on_the_arms_that_it_names(zap, others, compare):
     assert table["treated"][0] == "every_2"
 
 
+def robust_records(arms, seeds=3):
+    """Return test and validation accuracies of forget_relearn, arm to its mean."""
+    rows = [
+        ("forget_relearn", arm, seed, task, 9, metric, value + seed / 100)
+        for arm, value in arms.items()
+        for seed in range(seeds)
+        for task, metric in (("test", "robust_accuracy"), ("test", "clean_accuracy"))
+    ]
+    columns = ["method", "arm", "seed", "task", "step", "metric", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+ROBUST = {"pgd_at": 0.4, "pgd_at_stopped": 0.45, "pgd_at_ema": 0.46, "forget_relearn": 0.5}
+
+
+def other_tables(records, named, **left):
+    found = tables(empty(), empty())
+    found |= {"forget_relearn_records": records, "forget_relearn_recommendation": named}
+    return {**found, "forget_relearn_diagnostics": {}, **left}
+
+
+def test_a_rule_takes_the_baseline_that_the_recommendation_names(zap, others, compare):
+    records = tied(robust_records(ROBUST), others[0], "forget_relearn")
+    named = {"study": "arms", "baseline_arm": "pgd_at_ema", "treated_arm": "forget_relearn"}
+    table, decision = compare_records(compare, zap, *others, **other_tables(records, named))
+    entry = decision["methods"]["forget_relearn"]
+    assert (entry["baseline_arm"], entry["baseline_mean"]) == ("pgd_at_ema", pytest.approx(0.47))
+    assert decision["methods"]["zap"]["verdict"] == "not run"
+    mine = table[table["method"] == "forget_relearn"].set_index("name")
+    assert mine.loc[["cured", "clean_kept"], "status"].tolist() == ["measured"] * 2
+    assert mine.loc[["auto_attack", "sham"], "status"].tolist() == ["not measured"] * 2
+
+
+def test_a_rule_whose_arm_nobody_named_is_refused(zap, others, compare):
+    records = tied(robust_records(ROBUST), others[0], "forget_relearn")
+    with pytest.raises(StaleInputError, match=r"forget_relearn\.recommendation: .*--pipeline"):
+        compare_records(compare, zap, *others, **other_tables(records, {"missing": True}))
+
+
+def test_the_sham_of_the_evidence_is_asked_about_once(zap, others, compare):
+    sham = others[0].evidence.model_copy(update={"sham_arm": "share_zero"})
+    config = others[0].model_copy(update={"evidence": sham})
+    records = tied(robust_records({**ROBUST, "share_zero": 0.41}), config, "forget_relearn")
+    named = {"study": "arms", "baseline_arm": "pgd_at_stopped", "treated_arm": "forget_relearn"}
+    table, _ = compare_records(compare, zap, config, others[1], **other_tables(records, named))
+    mine = table[(table["method"] == "forget_relearn") & (table["status"] == "measured")]
+    assert "treated over sham" in set(mine["name"])
+    assert "sham" not in set(mine["name"])
+
+
+def test_questions_about_a_method_that_was_not_run_leave_the_others_as_they_were(
+    zap, others, compare
+):
+    records = tied(zap_records(), zap)
+    alone = {n: s for n, s in compare.secondary.items() if s.method == "zap"}
+    reports = [
+        compare_records(asked, zap, *others, **tables(records))[1]["methods"]["zap"]
+        for asked in (compare, compare.model_copy(update={"secondary": alone}))
+    ]
+    assert reports[0] == reports[1]
+
+
 def test_missing_costs_hold_the_adoption(zap, others, compare):
     given = tables(tied(zap_records(), zap), empty())
     _, decision = compare_records(compare, zap, *others, **given)

@@ -30,6 +30,7 @@ from relearn.models.checkpoint import (
 )
 from relearn.pipelines.promote.export import example_of, export_program, inference_module
 from relearn.pipelines.promote.nodes import roll_out
+from relearn.pipelines.promote.pipeline import METHODS
 from relearn.pipelines.promote.rules import (
     CHALLENGER,
     CHAMPION,
@@ -179,9 +180,10 @@ def test_there_must_be_a_version_to_move_to(action):
         moved_aliases(action, {})
 
 
-def test_the_exported_program_equals_the_net_for_any_batch_size():
+@pytest.mark.parametrize("method", METHODS)
+def test_the_exported_program_equals_the_net_for_any_batch_size(method):
     point = checkpoint()
-    module, example = inference_module("zap", point), example_of(point)
+    module, example = inference_module(method, point), example_of(point)
     program = export_program(module, example).module()
     images = torch.randint(0, 256, (7, 1, 28, 28), generator=torch.Generator().manual_seed(1))
     images = images.to(torch.uint8)
@@ -202,7 +204,7 @@ def test_a_module_that_gives_no_probabilities_is_not_exported():
 
 def test_another_method_cannot_be_rolled_out_yet():
     with pytest.raises(ParameterError, match=r"promote\.method"):
-        inference_module("grow", checkpoint())
+        inference_module("lora_ipc", checkpoint())
 
 
 def brightest_quarter(images):
@@ -336,6 +338,20 @@ def test_a_unit_goes_into_the_registry_serves_and_rolls_back(registry, units, tm
     with torch.no_grad():
         expected = inference_module("zap", checkpoint(seed=0))(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(served.predict(images), expected, atol=1e-4)
+
+
+def test_another_method_is_rolled_out_by_its_name(registry, units):
+    mine = promote(method="forget_relearn", arm="stable")
+    told = {"methods": {"forget_relearn": {"verdict": "adopt", "treated_arm": "stable"}}}
+    index = units.assign(arm="stable")
+    row = roll_out(mine, told, zap_units=units, forget_relearn_units=index)
+    assert (row["model"], row["version"]) == ("relearn-forget-relearn", "1")
+
+
+def test_a_method_that_was_not_run_has_nothing_to_roll_out(registry):
+    forced = promote(require_decision="any", reason="to see")
+    with pytest.raises(ParameterError, match=r"promote\.method: zap has no trained units"):
+        roll_out(forced, decision(), zap_units=pd.DataFrame())
 
 
 def test_a_net_that_was_just_reset_leaves_no_version(registry, units):

@@ -169,8 +169,8 @@ def study_records(kind: str, *, seeds: int = 3) -> pd.DataFrame:
             "forget_only": 0.44,
             "stable_only": 0.42,
             "forget_stable": 0.46,
-            "stable_consistency": 0.42,
-            "all_components": 0.47,
+            "share_zero": 0.42,
+            "forget_relearn": 0.47,
         },
         "fraction_length": {
             f"share_{s:g}_length_{n}": 0.47 - 0.2 * abs(s - 0.1) - 0.004 * abs(n - 6)

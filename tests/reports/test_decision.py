@@ -11,7 +11,8 @@ from made_up import compare_config, evidence, rows_of
 
 from relearn.reports.comparison import compare_method
 from relearn.reports.decision import decide
-from relearn.reports.wording import TITLES, scale_of, words_of
+from relearn.reports.names import TITLES
+from relearn.reports.wording import scale_of, words_of
 from relearn.reports.wording_ja import words_ja
 
 NO_SHAM = {"sham_arm": "", "minimum_seeds": 5}

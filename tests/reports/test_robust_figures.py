@@ -17,7 +17,7 @@ from made_up_robust import (
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from relearn.reports.arm_rows import distinct_arms, leading_arms, treated_of, values_of
+from relearn.reports.arm_rows import distinct_arms, leading_arms, left_out, treated_of, values_of
 from relearn.reports.before_after import (
     changed_samples,
     confusion_change,
@@ -158,6 +158,20 @@ def test_the_named_arms_are_never_left_out_of_a_crowded_figure():
     rows = values_of(RECORDS, "corruption", "mean_accuracy")
     arms = leading_arms(rows, named=("awp_stopped", "forget_only"), most=4)
     assert arms == ["awp_stopped", "forget_only", "pgd_at", "pgd_at_ema"]
+
+
+def test_a_figure_without_room_says_which_arms_it_leaves_out():
+    more = []
+    for name, more_value in (("stable_only", 0.001), ("forget_stable", 0.002)):
+        rows = RECORDS[RECORDS["arm"] == "forget_only"].copy()
+        rows["arm"], rows["value"] = name, rows["value"] + more_value
+        more.append(rows)
+    records = pd.concat([RECORDS, *more])
+    figure = draw_phases(records, baseline="pgd_at_ema", treated="forget_relearn")
+    assert figure.get_supxlabel().endswith("No room for forget_relearn_student, forget_stable.")
+    assert left_out(["a", "b"], ["b", "a"]) == ""
+    labels = [text.get_text() for text in draw_attacks(records).axes[0].get_yticklabels()]
+    assert labels == list(dict.fromkeys(records["arm"]))
 
 
 def test_a_gain_is_paired_and_its_bar_carries_the_interval():

@@ -14,12 +14,12 @@ from relearn.models.normalised import NormalisedNet
 from relearn.training.adversarial import (
     AdversarialBatches,
     AdversarialLoss,
-    catastrophic_overfitting,
     divergence_of_each,
 )
 from relearn.training.attack import Attack, cross_entropy_of_each, held_still, perturb
 from relearn.training.device import PLAIN_CPU
 from relearn.training.loop import Windows, fit
+from relearn.training.single_step import catastrophic_overfitting
 from relearn.training.weight_perturbation import WeightPerturbation
 
 ATTACK = Attack(Ball("linf", 0.1), 0.04, 3)
@@ -264,7 +264,7 @@ def test_the_alarm_tells_a_collapse_from_everything_else(single_step, pgd, alarm
 
 
 def test_the_alarm_refuses_what_it_cannot_judge():
-    with pytest.raises(ParameterError, match=r"^forget_relearn\.monitor\.fall: got 1"):
+    with pytest.raises(ParameterError, match=r"^forget_relearn\.loss\.alarm_fall: got 1"):
         catastrophic_overfitting([0.5], [0.5], fall=1)
     for sequences in (([], []), ([0.5], [0.5, 0.5])):
         with pytest.raises(ValueError, match="equally many"):

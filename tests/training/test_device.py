@@ -112,7 +112,8 @@ def test_the_memory_layout_changes_no_logits():
     last = Device("cpu", "fp32", channels_last=True)
     placed = last.place(net)
     assert placed.blocks[1][0].weight.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(placed(last.lay_out(x)), expected)
+    # rounding alone: up to 2e-5 over 300 draws of the images
+    torch.testing.assert_close(placed(last.lay_out(x)), expected, atol=1e-4, rtol=1e-5)
     every_other = torch.rand(6, 1, 28, 28)[::2]
     assert torch.equal(PLAIN_CPU.lay_out(every_other), every_other)
 

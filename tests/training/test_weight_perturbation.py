@@ -80,5 +80,5 @@ def test_moving_twice_without_going_back_is_refused(net, loss):
 def test_unusable_numbers_name_the_parameter():
     with pytest.raises(ParameterError, match=r"^forget_relearn\.awp\.gamma: got 0"):
         WeightPerturbation(0)
-    with pytest.raises(ParameterError, match=r"^forget_relearn\.awp\.from_epoch: got -1"):
+    with pytest.raises(ParameterError, match=r"^forget_relearn\.awp\.warmup_epochs: got -1"):
         WeightPerturbation(0.1, from_epoch=-1)

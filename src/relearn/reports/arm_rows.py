@@ -78,3 +78,14 @@ def leading_arms(records: pd.DataFrame, *, named: tuple[str, ...], most: int = 7
     rest = [str(arm) for arm in arms if arm not in first]
     rest.sort(key=lambda arm: arm.endswith(("_stopped", "_student")))
     return [*first, *rest][: max(most, len(first))]
+
+
+def left_out(arms: list[str], shown: list[str]) -> str:
+    """Return the end of a note that names the arms a figure has no room for; empty where none.
+
+    Args:
+        arms: All there are.
+        shown: Those that are drawn.
+    """
+    rest = [arm for arm in arms if arm not in shown]
+    return f" No room for {', '.join(rest)}." if rest else ""

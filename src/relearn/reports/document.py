@@ -14,12 +14,15 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from relearn.reports.costs import cost_rows
+from relearn.reports.plain_tables import divide
 from relearn.reports.summary import HEADINGS, methods_of
+from relearn.reports.wording import scale_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _LONGEST_LIST = 12
+_ACCURACIES = {"accuracy", "robust", "clean"}  # words in the name of a column
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class MethodPart:
     Attributes:
         pictures: Figures of the method.
         diagnostics: Findings and numbers; a list of sentences under ``findings`` is printed as
-            such, all else as a table.
+            such, lists of rows as tables of their own, a text of several lines as it is, all else
+            as one table.
         recommendation: What the method's own study recommends; the sentence stands under
             ``recommendation``, all else is a table.
         ledger: Result of the check of the ledger.
@@ -94,9 +98,19 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _cell(column: str, value: Any) -> str:
+    """Return one value of a table; accuracies in percent, their differences in points."""
+    words = set(column.split("_"))
+    if not isinstance(value, float) or not words & _ACCURACIES:
+        return _text(value)
+    scale = scale_of("accuracy")
+    return scale.difference(value) if "difference" in words else scale.value(value)
+
+
 def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[str, Any]:
     """Return what the templates need about one method that was run."""
     numbers = {k: v for k, v in part.diagnostics.items() if k not in ("findings", "gate")}
+    divided = divide(numbers, shown=_cell)
     advice = {k: v for k, v in part.recommendation.items() if k != "recommendation"}
     return {
         "method": method,
@@ -106,7 +120,9 @@ def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[st
         "costs": cost_rows(entry["costs"]),
         "pictures": part.pictures,
         "sentences": [str(text) for text in part.diagnostics.get("findings", ())],
-        "diagnostics": flat_rows(numbers),
+        "diagnostics": flat_rows(divided.rest),
+        "tables": divided.tables,
+        "texts": divided.texts,
         "advice": part.recommendation.get("recommendation", ""),
         "recommendation": flat_rows(advice),
         "ledger": flat_rows(part.ledger),

@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from relearn.reports.wording import metric_title, scale_of
+from relearn.reports.names import metric_title
+from relearn.reports.wording import scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -213,7 +214,7 @@ def draw_heatmap(
     """
     values = table.to_numpy(dtype=float)
     small = values.size <= 120
-    figure, axes = new_figure(width, min(1.6 + 0.42 * len(table), 6.4) if small else 5.0)
+    figure, axes = new_figure(width, min(1.6 + 0.42 * len(table), 7.6) if small else 5.0)
     axis = axes[0, 0]
     image = axis.imshow(values, aspect="auto", cmap="cividis", interpolation="nearest")
     figure.colorbar(image, ax=axis, shrink=0.9).set_label(unit, fontsize=9)
@@ -225,7 +226,8 @@ def draw_heatmap(
 
 
 def _label_cells(axis: Axes, table: pd.DataFrame, *, every_cell: bool) -> None:
-    rows = range(0, len(table), max(1, -(-len(table) // 12)))
+    most = 16 if every_cell else 12
+    rows = range(0, len(table), max(1, -(-len(table) // most)))
     columns = range(0, table.shape[1], max(1, -(-table.shape[1] // 12)))
     axis.set_yticks(rows, [str(table.index[r]) for r in rows])
     axis.set_xticks(columns, [str(table.columns[c]) for c in columns])

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from relearn.reports.arm_rows import distinct_arms, values_of
+from relearn.reports.arm_rows import distinct_arms, leading_arms, left_out, values_of
 from relearn.reports.figures import PALETTE, add_note, colours_of, name_axis, new_figure
 
 if TYPE_CHECKING:
@@ -39,17 +39,13 @@ def draw_phases(records: pd.DataFrame, *, baseline: str, treated: str) -> Figure
     figure, axes = new_figure(10.2, 5.0)
     axis = axes[0, 0]
     shaded = _shade_phases(axis, records, treated)
-    order = sorted(
-        groups, key=lambda arm: (baseline not in groups[arm], treated not in groups[arm])
+    leaders = tuple(
+        next((one for one, same in groups.items() if arm in same), "")
+        for arm in (baseline, treated)
     )
-    for arm, (colour, dash) in colours_of(order[:_FEW]).items():
-        named = {baseline, treated} & set(groups[arm])
-        mine = rows[rows["arm"] == arm].groupby("step")["value"].agg(["mean", "min", "max"]) * 100
-        axis.plot(mine.index, mine["mean"], dash, color=colour, lw=2.4 if named else 1.4, label=arm)
-        if named:
-            axis.fill_between(
-                mine.index, mine["min"], mine["max"], color=colour, alpha=_BAND, linewidth=0
-            )
+    order = leading_arms(rows[rows["arm"].isin(list(groups))], named=leaders, most=_FEW)
+    for arm, (colour, dash) in colours_of(order).items():
+        _draw_spread(axis, rows[rows["arm"] == arm], arm, (colour, dash), bold=arm in leaders)
     marks = _mark_forgettings(axis, records, treated)
     name_axis(
         axis, title="Robust accuracy on validation images", x="epoch", y="robust accuracy (%)"
@@ -61,9 +57,23 @@ def draw_phases(records: pd.DataFrame, *, baseline: str, treated: str) -> Figure
         figure,
         f"Mean over n = {count} seeds; bands of {baseline} and {treated}: lowest to highest seed. "
         f"Phases and dotted lines: {treated}, first seed.\n"
-        "An arm that only picks another moment of the same model has the same curve, drawn once.",
+        "An arm that only picks another moment of the same model has the same curve, drawn once."
+        f"{left_out(list(groups), order)}",
     )
     return figure
+
+
+def _draw_spread(
+    axis: Axes, rows: pd.DataFrame, label: str, look: tuple[str, str], *, bold: bool
+) -> None:
+    colour, dash = look
+    found = 100 * rows.groupby("step")["value"].agg(["mean", "min", "max"])
+    width = 2.4 if bold else 1.4
+    axis.plot(found.index, found["mean"], dash, color=colour, lw=width, label=label)
+    if bold:
+        axis.fill_between(
+            found.index, found["min"], found["max"], color=colour, alpha=_BAND, linewidth=0
+        )
 
 
 def legend_beside(axis: Axes, more: Sequence[Artist] = ()) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from relearn.reports.arm_rows import final_means, leading_arms, values_of
+from relearn.reports.arm_rows import final_means, leading_arms, left_out, values_of
 from relearn.reports.comparison import final_values
 from relearn.reports.figures import (
     DASHES,
@@ -139,16 +139,19 @@ def draw_attacks(records: pd.DataFrame, *, headline: str = "PGD") -> Figure:
     count = values_of(records, "test", "robust_accuracy")["seed"].nunique()
     attacked = values_of(records, "auto_attack", "images")["value"]
     few = f" AA: AutoAttack on {attacked.max():.0f} images." if len(attacked) else ""
+    cascade = "AA: one attack after the other, each on what the ones before have left"
     table = attack_table(records, headline=headline)
+    transfer = "\nTransfer: images attacked against plain adversarial training (pgd_at)."
+    transfer = transfer if "transfer" in table else ""
     return draw_heatmap(
         table,
         width=3.0 + 1.05 * table.shape[1],
         title="Accuracy under each attack",
-        x_label="AA: one attack after the other, each on what the ones before have left",
+        x_label=cascade if len(attacked) else "attack",
         y_label="arm",
         unit="%",
-        note=f"Mean over n = {count} seeds.{few} Attacks may be on different numbers of images.\n"
-        "Transfer: images attacked against plain adversarial training (pgd_at).",
+        note=f"Mean over n = {count} seeds.{few} Attacks may be on different numbers of images."
+        f"{transfer}",
     )
 
 
@@ -169,14 +172,21 @@ def draw_corruptions(records: pd.DataFrame, *, baseline: str, treated: str) -> F
         width = 2.4 if arm in (baseline, treated) else 1.4
         axes[0, 0].plot(found.index, found, dash, color=colour, lw=width, marker=".", label=arm)
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0, 0].legend(fontsize=8.5, frameon=False, loc="best")
     name_axis(axes[0, 0], title="All kinds together", x="severity", y="accuracy (%)")
     kinds = rows[rows["metric"] != "mean_accuracy"]
     pair = [arm for arm in dict.fromkeys((baseline, treated)) if arm in arms]
     table = 100 * kinds.pivot_table(index="metric", columns="arm", values="value", sort=False)
     _draw_pairs(axes[0, 1], table[pair])
     name_axis(axes[0, 1], title="Each kind, mean over severities", x="accuracy (%)")
-    add_note(figure, f"Mean over n = {rows['seed'].nunique()} seeds; images without attack.")
+    lines, _ = axes[0, 0].get_legend_handles_labels()
+    legend_beside(axes[0, 1], lines)
+    marks = " Right: " + ", ".join(
+        f"{mark} {arm}" for mark, arm in zip(("circles", "diamonds"), pair, strict=False)
+    )
+    count = rows["seed"].nunique()
+    rest = left_out([str(arm) for arm in dict.fromkeys(mean["arm"])], arms)
+    rest = rest.replace(" No", "\nNo", 1)
+    add_note(figure, f"Mean over n = {count} seeds; images without attack.{marks}.{rest}")
     return figure
 
 
@@ -186,11 +196,10 @@ def _draw_pairs(axis: Axes, table: pd.DataFrame) -> None:
     for place, values in enumerate(table.to_numpy(dtype=float)):
         axis.plot(values, [place] * len(values), "-", color="#BBBBBB", lw=2, zorder=1)
     for column, (mark, colour) in zip(table, marks, strict=False):
-        axis.plot(table[column], range(len(table)), mark, ms=6, color=colour, label=str(column))
+        axis.plot(table[column], range(len(table)), mark, ms=6, color=colour)
     axis.set_yticks(range(len(table)), [str(name).replace("_", " ") for name in table.index])
     axis.set_ylim(len(table) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
-    axis.legend(fontsize=8.5, frameon=False, loc="best")
 
 
 def draw_classes(records: pd.DataFrame, *, baseline: str, treated: str) -> Figure:

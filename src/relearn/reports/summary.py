@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING, Any
 from relearn.provenance import digest
 from relearn.reports.config import METHODS
 from relearn.reports.costs import cost_of
-from relearn.reports.wording import (
-    TITLES,
-    arm_title,
-    interval_text,
-    metric_title,
-    ratio_text,
-    scale_of,
-    words_of,
-)
+from relearn.reports.names import TITLES, arm_title, metric_title
+from relearn.reports.wording import interval_text, ratio_text, scale_of, words_of
 from relearn.reports.wording_ja import words_ja
 
 if TYPE_CHECKING:

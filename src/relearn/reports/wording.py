@@ -9,48 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from relearn.reports.names import arm_title, metric_title
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from relearn.evaluation.config import EvidenceConfig
     from relearn.reports.comparison import Comparison
     from relearn.reports.decision import Decision
-
-TITLES = {
-    "zap": "Reset the last layer again and again while pre-training",
-    "forget_relearn": "Forget some weights on purpose, then relearn",
-    "grow": "Grow a trained net and go on training",
-    "lora_ipc": "Add small adapters for new tasks, keep the old ones",
-    "last_layer_probe": "Ask how much the last layer alone can do",
-}
-"""What each method does, for a reader who has not met its name."""
-
-ARMS = {
-    "iid": "plain pre-training",
-    "iid_zap": "plain pre-training with resets",
-    "asb": "alternating pre-training",
-    "asb_zap": "alternating pre-training with resets",
-    "meta": "meta-learning",
-    "meta_zap": "meta-learning with resets",
-    "iid_shrink_perturb": "every weight shrunk and perturbed",
-    "iid_moments": "optimizer memory cleared, weights kept",
-    "grown": "the teacher grown and trained on",
-    "scratch": "a fresh net of the grown size, as many steps",
-    "scratch_total": "a fresh net of the grown size, as much computation in all",
-    "random_pad": "the teacher's weights in the corner, the rest drawn",
-    "random_layers": "new layers drawn",
-    "teacher_continued": "the small net trained on, as much computation",
-    "distilled": "a fresh net of the grown size, taught by the small one",
-}
-"""What an arm is, for the same reader; an arm that is not here stands for itself."""
-
-PROTOCOLS = {
-    "few_shot": "few-shot transfer to unseen classes",
-    "continual": "learning unseen classes one after another",
-    "ridge": "unseen classes with a closed-form last layer",
-    "pretrain": "pre-training",
-}
-"""What a task of the records stands for."""
 
 _HEADS = {
     "adopt": "Adopt.",
@@ -112,21 +78,6 @@ def scale_of(metric: str) -> Scale:
     if metric.endswith(shares):
         return Scale(100.0, "%", "points", 1)
     return Scale(1.0, "", "", None)
-
-
-def metric_title(task: str, metric: str) -> str:
-    """Return the name of a metric as a reader would say it.
-
-    Args:
-        task: As in ``Record.task``.
-        metric: As in ``Record.metric``.
-    """
-    return f"{metric.replace('_', ' ')} ({PROTOCOLS.get(task, task.replace('_', ' '))})"
-
-
-def arm_title(arm: str) -> str:
-    """Return the arm's name with what it is, where that is known."""
-    return f"{arm} ({ARMS[arm]})" if arm in ARMS else arm
 
 
 def interval_text(comparison: Comparison) -> str:

@@ -15,7 +15,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -76,6 +76,8 @@ class AdversarialLoss:
             ``pgd_at`` with one long step from a random start.
         trades_beta: Weight of the KL, above 0; 6 in the paper's table of results.
         fgsm_step_factor: Step of ``fgsm_rs`` over the radius, above 0; 1.25 in the paper.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1; in what the step
+            lowers, not in what the attack raises.
 
     Raises:
         ParameterError: The name is not known or a number is out of range.
@@ -84,6 +86,7 @@ class AdversarialLoss:
     name: str = "pgd_at"
     trades_beta: float = 6.0
     fgsm_step_factor: float = 1.25
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in RECIPES:
@@ -120,11 +123,12 @@ class AdversarialLoss:
             logits: Shape (batch, classes), for ``trades`` (2 * batch, classes), clean first.
             labels: int64, shape (batch,).
         """
+        logits = logits.float()
         if self.name != "trades":
-            return functional.cross_entropy(logits.float(), labels)
-        clean, perturbed = logits.float().chunk(2)
-        divergence = divergence_of_each(clean, perturbed).mean()
-        return functional.cross_entropy(clean, labels) + self.trades_beta * divergence
+            return functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        clean, perturbed = logits.chunk(2)
+        entropy = functional.cross_entropy(clean, labels, label_smoothing=self.label_smoothing)
+        return entropy + self.trades_beta * divergence_of_each(clean, perturbed).mean()
 
     def of_perturbed(self, logits: Tensor) -> Tensor:
         """Return the logits of the perturbed images among those of a step.
@@ -271,37 +275,3 @@ class AdversarialBatches:
         with still, self.device.autocast():
             logits = self.model(images)
         return self.loss(logits, labels)
-
-
-def catastrophic_overfitting(
-    single_step: Sequence[float], pgd: Sequence[float], *, fall: float
-) -> bool:
-    """Return whether the net has learnt to resist the one step it trains with, and nothing else.
-
-    So it is where the robust accuracy against PGD lies more than ``fall`` below its best so far
-    and below that against the single step, while the latter is no lower than it was at that best.
-
-    Args:
-        single_step: Robust accuracy of training images against one step, 0 to 1, epoch by epoch.
-        pgd: The same against many steps, as many epochs.
-        fall: Above 0 and below 1, such as 0.2.
-
-    Raises:
-        ParameterError: ``fall`` is out of range.
-        ValueError: The sequences differ in length or are empty.
-
-    References:
-        Wong, Rice, Kolter 2020, on catastrophic overfitting.
-    """
-    if not 0 < fall < 1:
-        raise ParameterError(
-            f"forget_relearn.monitor.fall: got {fall}, expected above 0 and below 1"
-        )
-    if not pgd or len(pgd) != len(single_step):
-        raise ValueError(f"got {len(single_step)} and {len(pgd)} epochs, expected equally many")
-    best = max(range(len(pgd)), key=lambda epoch: pgd[epoch])
-    return (
-        pgd[best] - pgd[-1] > fall
-        and single_step[-1] - pgd[-1] > fall
-        and single_step[-1] >= single_step[best]
-    )

@@ -17,7 +17,7 @@ from relearn.errors import TrainingError
 from relearn.training.device import PLAIN_CPU, Device
 from relearn.training.progress import progress_bar
 from relearn.training.randomness import isolated
-from relearn.training.resume import NoResume, ResumePoint
+from relearn.training.resume import NoResume
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,6 +57,18 @@ class Books(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up what ``state`` returned."""
+        ...
+
+
+class Keeper(Protocol):
+    """Keeps a training while it runs; ``relearn.training.resume.ResumePoint`` and ``NoResume``."""
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Keep the whole state."""
+        ...
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what was kept, or None."""
         ...
 
 
@@ -112,7 +124,7 @@ def fit(  # noqa: PLR0913 - all but what is trained go by keyword
     epochs: int,
     windows: Windows = Windows(),
     log: Callable[[int, Mapping[str, float]], None] | None = None,
-    resume: ResumePoint | NoResume | None = None,
+    resume: Keeper | None = None,
     schedule: LRScheduler | None = None,
     device: Device | None = None,
     max_gradient_norm: float = 0.0,
@@ -253,7 +265,7 @@ def _to_keep(state: LoopState, schedule: LRScheduler | None, books: Books | None
 
 
 def _take_up(
-    resume: ResumePoint | NoResume,
+    resume: Keeper,
     state: LoopState,
     schedule: LRScheduler | None,
     books: Books | None,

@@ -45,7 +45,7 @@ class WeightPerturbation:
             raise ParameterError(f"forget_relearn.awp.gamma: got {gamma}, expected above 0")
         if from_epoch < 0:
             raise ParameterError(
-                f"forget_relearn.awp.from_epoch: got {from_epoch}, expected 0 or more"
+                f"forget_relearn.awp.warmup_epochs: got {from_epoch}, expected 0 or more"
             )
         self.gamma, self.from_epoch = gamma, from_epoch
         self._kept: list[tuple[Tensor, Tensor]] = []

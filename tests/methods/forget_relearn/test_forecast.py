@@ -19,7 +19,7 @@ from relearn.methods.forget_relearn.epoch_kinds import StepKind, course_of
 from relearn.methods.forget_relearn.estimate import estimate, judging_work
 from relearn.methods.forget_relearn.forecast import extrapolate, forecast, makespan, measure_steps
 from relearn.methods.forget_relearn.forecast_text import duration
-from relearn.methods.forget_relearn.run import train
+from relearn.methods.forget_relearn.run import train_one
 from relearn.methods.forget_relearn.timed_steps import Seconds
 from relearn.methods.forget_relearn.watch import Examiner
 
@@ -68,7 +68,7 @@ def test_the_course_counted_is_the_course_run(name, every, monkeypatch):
 
     monkeypatch.setattr(Cycle, "after_step", after_step)
     monkeypatch.setattr(Examiner, "read", counted)
-    trained = train(tiny_base(), tiny_stream(), config, training=name, seed=0)
+    trained = train_one(tiny_base(), tiny_stream(), config, training=name, seed=0)
 
     course = course_of(trainings_of(config)[name], config)
     assert steps == Counter({kind: 3 * epochs for kind, epochs in course.epochs.items()})
@@ -153,10 +153,21 @@ def test_the_price_is_that_of_the_hours_and_is_hidden_without_one():
     assert "Price" not in without["text"]
 
 
+def test_a_busy_machine_is_told():
+    config, found = ticked()
+    slow = {
+        name: replace(one, train=Seconds(3 * one.train.cpu, one.train.cpu))
+        for name, one in found.items()
+    }
+    busy, quiet = (extrapolate(f, config, seeds=1, workers=1) for f in (slow, found))
+    assert "3.0 s passed for each second" in busy["text"]
+    assert "busy" not in quiet["text"]
+
+
 def test_judging_costs_what_it_is_told_to_measure():
     config = tiny_config().judging
     images = {"train": 36, "validation": 18, "test": 42}
-    less = config.model_copy(update={"bf16_difference": False, "transfer": False})
+    less = config.model_copy(update={"bf16_images": 0, "transfer": False})
     more = config.model_copy(
         update={"auto_attack": config.auto_attack.model_copy(update={"version": "reduced"})}
     )
@@ -201,12 +212,12 @@ def test_measured_steps_are_told_by_kind():
 def test_the_forecast_is_within_a_factor_of_two_of_a_real_run():
     config = tiny_config(train__epochs=12, attack__steps=5, monitor__steps=6, judging__steps=20)
     base, stream = tiny_base(), tiny_stream()
-    first = train(base, stream, tiny_config(), training="forget_relearn", seed=0)
+    first = train_one(base, stream, tiny_config(), training="forget_relearn", seed=0)
     judge(first, stream, config, arm="forget_relearn")  # what torch does once is done
     found = estimate(base, stream, config, steps=10)["forget_relearn"]
     # time of the processor, because other work on the machine stretches the wall's
     begin = process_time()
-    trained = train(base, stream, config, training="forget_relearn", seed=0)
+    trained = train_one(base, stream, config, training="forget_relearn", seed=0)
     middle = process_time()
     judge(trained, stream, config, arm="forget_relearn")
     end = process_time()

@@ -83,7 +83,7 @@ def auto_attack(version: str, classes: int) -> AutoAttack:
         ParameterError: The version is not known, or there are fewer than 2 classes.
     """
     if version not in VERSIONS:
-        raise one_of("forget_relearn.evaluation.auto_attack.version", version, VERSIONS)
+        raise one_of("forget_relearn.judging.auto_attack.version", version, VERSIONS)
     if classes < 2:
         raise ParameterError(f"data classes: got {classes}, expected 2 or more to attack a net")
     targets = min(9 if version == "standard" else 3, classes - 1)
@@ -134,7 +134,7 @@ def run_auto_attack(
     """
     if len(images) < minimum:
         raise ParameterError(
-            f"forget_relearn.evaluation.auto_attack.images: got {len(images)}, expected "
+            f"forget_relearn.judging.auto_attack.images: got {len(images)}, expected "
             f"{minimum} or more; take more test images, or lower the minimum and say so"
         )
     standing = correct_mask(model, images, labels, batch_size=batch_size)

@@ -17,7 +17,7 @@ _HOMES = {
     "StableModel": "consolidate",
     "consistency_loss": "relearn",
     "Trigger": "triggers",
-    "train": "run",
+    "train_one": "run",
     "judge": "arm_result",
     "train_baseline": "train",
     "train_treated": "train",

@@ -16,11 +16,13 @@ class SamplesConfig(Strict):
         train_images: Images that train, redrawn for each seed from the stream's train, validation
             and test splits together; 0 keeps these splits as they are.
         validation_images: Images that validate, drawn likewise; the rest is the test.
+        test_images: Images that test, drawn from what is left; 0 = all of it.
         label_noise: Share of the training labels that are replaced by another class.
     """
 
     train_images: int = Field(ge=0)
     validation_images: int = Field(ge=0)
+    test_images: int = Field(ge=0)
     label_noise: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")

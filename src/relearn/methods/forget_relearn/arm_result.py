@@ -6,10 +6,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from relearn.errors import ParameterError
 from relearn.evaluation.efficiency import forward_flops, parameter_count, peak_memory_bytes
 from relearn.evaluation.records import ArmResult, Intervention, Log, Record, Recorder, no_log
-from relearn.methods.forget_relearn.arms import training_of
-from relearn.methods.forget_relearn.judge import Judge
+from relearn.methods.forget_relearn.arms import training_of, trainings_of
+from relearn.methods.forget_relearn.measure import Judge
 from relearn.methods.forget_relearn.samples import Samples, draw_samples
 from relearn.methods.forget_relearn.trained import KIND_OF, Trained
 from relearn.models.architectures import build_fresh
@@ -56,8 +57,15 @@ def judge(
     """
     begun = time.perf_counter()
     place = device or open_device("cpu", "fp32")
-    delivery = training_of(config, arm).deliveries[arm]
-    name, weights = trained.model(delivery, cycle=config.roll_back.to_cycle)
+    training = training_of(config, arm)
+    if training.name != trained.name:
+        raise ParameterError(
+            f"forget_relearn.trainings: arm {arm!r} is delivered by {training.name}, got the "
+            f"finished training {trained.name}; give that of {training.name}"
+        )
+    delivery = training.deliveries[arm]
+    cycle = config.roll_back.to_cycle if training.treated else 0
+    name, weights = trained.model(delivery, cycle=cycle)
     model = _built(trained, weights, place)
     recorder = Recorder(_METHOD, arm, trained.seed)
     _write_books(trained, recorder, kind=KIND_OF[delivery])
@@ -89,7 +97,7 @@ def validation_scores(
     *,
     device: Device | None = None,
 ) -> dict[str, float]:
-    """Return the robust accuracy on validation images of every model that was delivered.
+    """Return the robust accuracy on validation images of every model that is an arm.
 
     Args:
         trained: A finished training.
@@ -100,7 +108,7 @@ def validation_scores(
     place = device or open_device("cpu", "fp32")
     samples = draw_samples(stream, config.samples, seed=trained.seed)
     scores = {}
-    for name in (name for name in trained.models if name in KIND_OF):
+    for name in dict.fromkeys(trainings_of(config)[trained.name].deliveries.values()):
         net = _pixels(trained, _built(trained, trained.models[name], place))
         recorder = Recorder(_METHOD, name, trained.seed)
         judged = Judge(net, samples, config, trained.seed, recorder, trained.epochs[name])
@@ -111,8 +119,8 @@ def validation_scores(
 def _built(trained: Trained, weights: Mapping[str, Tensor], device: Device) -> nn.Module:
     model = build_fresh(trained.architecture, seed=0)
     model.load_state_dict(dict(weights))
-    # robust accuracy is measured in fp32 whatever the precision and the layout of training
-    return model.to(device.name).eval()
+    # in the device's layout but in fp32, whatever the precision of training
+    return device.place(model).eval()
 
 
 def _pixels(trained: Trained, model: nn.Module) -> NormalisedNet:

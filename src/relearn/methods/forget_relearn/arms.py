@@ -123,6 +123,8 @@ def _all(config: ForgetRelearnConfig) -> list[Training]:
         _method(config),
         _early(config),
         _forget_only(config),
+        _stable_only(config),
+        _forget_stable(config),
     ]
 
 
@@ -196,13 +198,29 @@ def _early(config: ForgetRelearnConfig) -> Training:
 
 
 def _forget_only(config: ForgetRelearnConfig) -> Training:
-    none = config.relearn.model_copy(update={"consistency": "none"})
     return replace(
         _variant(config, "forget_only"),
         deliveries={"forget_only": LAST},
         stable=False,
-        relearn=none,
+        relearn=_inconsistent(config),
     )
+
+
+def _stable_only(config: ForgetRelearnConfig) -> Training:
+    return replace(
+        _share_zero(config),
+        name="stable_only",
+        deliveries={"stable_only": STABLE},
+        relearn=_inconsistent(config),
+    )
+
+
+def _forget_stable(config: ForgetRelearnConfig) -> Training:
+    return replace(_variant(config, "forget_stable"), relearn=_inconsistent(config))
+
+
+def _inconsistent(config: ForgetRelearnConfig) -> RelearnConfig:
+    return config.relearn.model_copy(update={"consistency": "none"})
 
 
 def _layers(config: ForgetRelearnConfig) -> list[Training]:
@@ -237,16 +255,12 @@ def _of_length(cycle: CycleConfig, length: int) -> CycleConfig:
 
 
 def _components(config: ForgetRelearnConfig) -> list[Training]:
-    none = config.relearn.model_copy(update={"consistency": "none"})
-    zero = _share_zero(config)
     return [
         _forget_only(config),
-        replace(zero, name="stable_only", deliveries={"stable_only": STABLE}, relearn=none),
-        replace(
-            _variant(config, "forget_stable"), relearn=none, deliveries={"forget_stable": STABLE}
-        ),
-        replace(zero, name="stable_consistency", deliveries={"stable_consistency": STABLE}),
-        replace(_variant(config, "all_components"), deliveries={"all_components": STABLE}),
+        _stable_only(config),
+        _forget_stable(config),
+        _share_zero(config),
+        _method(config),
     ]
 
 

@@ -44,7 +44,9 @@ class TrainingsConfig(Strict):
         forget_relearn: The method: ``forget_relearn`` (stable model), ``forget_relearn_student``,
             ``forget_relearn_stopped`` (stable model, best end of a relearning on validation).
         forget_early: Control: the same with the early layers.
-        forget_only: Control: forgetting without stable model and consistency.
+        forget_only: Component: forgetting without stable model and consistency.
+        stable_only: Component: the stable model alone, nothing forgotten, no consistency.
+        forget_stable: Component: forgetting and stable model without consistency.
     """
 
     pgd_at: bool
@@ -53,6 +55,8 @@ class TrainingsConfig(Strict):
     forget_relearn: bool
     forget_early: bool
     forget_only: bool
+    stable_only: bool
+    forget_stable: bool
 
 
 class SchedulesConfig(Strict):
@@ -225,6 +229,36 @@ class ForgetRelearnConfig(Strict):
         if self.attack.batch_norm == "batch" and self.train.batch_size < 2:
             raise ValueError(
                 "train.batch_size: got 1, expected 2 or more: batch norm needs them in training"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _average_begins(self) -> Self:
+        for name, begins in (
+            ("average.from_epoch", self.average.from_epoch),
+            ("awp.warmup_epochs", self.awp.warmup_epochs),
+        ):
+            if begins >= self.train.epochs:
+                raise ValueError(
+                    f"{name}: got {begins}, expected below train.epochs={self.train.epochs}: "
+                    "it would never begin"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> Self:
+        if self.compare != "fraction_length":
+            return self
+        longest, left = self.study.lengths.values[-1], self.train.epochs - self.cycle.warmup_epochs
+        if longest > left:
+            raise ValueError(
+                f"study.lengths: the longest is {longest}, expected at most {left}: train.epochs="
+                f"{self.train.epochs} less cycle.warmup_epochs={self.cycle.warmup_epochs}"
+            )
+        if self.cycle.trigger == "list":
+            raise ValueError(
+                "cycle.trigger: got list with compare=fraction_length, whose lengths do not fit "
+                "listed epochs; set interval, plateau or robust_gap"
             )
         return self
 

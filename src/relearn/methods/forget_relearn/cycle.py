@@ -17,7 +17,6 @@ from relearn.methods.forget_relearn.relearn import consistency_loss
 from relearn.methods.forget_relearn.roll_back import go_back, keep, weights_of
 from relearn.methods.forget_relearn.triggers import PHASES, RELEARNING
 from relearn.methods.forget_relearn.watch import Recovery
-from relearn.training.loop import LoopState, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from relearn.methods.forget_relearn.pictures import Pictures
     from relearn.methods.forget_relearn.session import Session
     from relearn.training.adversarial import AdversarialLoss
+    from relearn.training.loop import LoopState
 
 
 class Cycle:
@@ -48,12 +48,6 @@ class Cycle:
         self.consolidating = False
         self.kept: dict[str, Any] | None = None
         self._stable_logits: Tensor | None = None
-
-    def windows(self) -> Windows:
-        """Return the four windows for ``fit``; the batches' own comes before ``after_backward``."""
-        return Windows(
-            before_epoch=self.before_epoch, after_step=self.after_step, after_epoch=self.after_epoch
-        )
 
     def before_epoch(self, state: LoopState) -> None:
         """Begin what begins at this epoch: average, stable model, forgetting, phase."""
@@ -156,7 +150,7 @@ class Cycle:
         session.books.recoveries.append(Recovery(cycle, state.epoch, before, after))
         self._picture(cycle, "forgotten")
         told = {"forgotten": float(sum(entry.rows for entry in entries)), "dip": before - after}
-        session.log(state.step, told)
+        session.log(state.epoch, told)
         session.model.train()
 
     def _source(self, draw_seed: int) -> Source:
@@ -167,9 +161,8 @@ class Cycle:
         if kind == "rewind":
             drawn = session.config.start_from == "initialisation"
             return Source(kind, session.first, session.seed if drawn else -1)
-        if kind == "stable":
-            # a training without a stable model of its own has nothing but its present weights
-            stable = session.stable.net if session.stable else session.model
+        if kind == "stable" and session.stable is not None:
+            stable = session.stable.net
             return Source(kind, {n: p.detach() for n, p in stable.named_parameters()})
         return fresh_source(session.architecture, draw_seed=draw_seed)
 
@@ -228,8 +221,6 @@ class Cycle:
         Args:
             state: Read from a resume point.
         """
-        if self.session.training.average:
-            self.session.begin_average()
         self.session.restore(state["session"])
         self.kept = state["kept"]
         if self.pictures is not None:

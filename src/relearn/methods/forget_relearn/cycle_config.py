@@ -141,6 +141,17 @@ class ForgetConfig(Strict):
     clear_momentum: bool
     allow_early: bool
 
+    @model_validator(mode="after")
+    def _own_shares_are_read(self) -> Self:
+        words = {word.strip() for word in self.layers.split("+")}
+        for group, share in self.fractions:
+            if share is not None and words != {"all"} and group not in words:
+                raise ValueError(
+                    f"fractions.{group}: got {share:g}, but layers={self.layers!r} does not name "
+                    f"that group; add it to layers, or set fractions.{group}: null"
+                )
+        return self
+
 
 class ConsolidateConfig(Strict):
     """How the stable model remembers.
@@ -151,8 +162,9 @@ class ConsolidateConfig(Strict):
         probability: Chance that a step of the consolidation phase updates it.
         batch_norm: ``average`` keeps moving averages of the running statistics, ``copy`` takes the
             student's.
-        recalibrate: Measure the running statistics anew, with one pass over clean and attacked
-            training images, before the stable model is evaluated or delivered.
+        recalibrate: Measure the running statistics anew before the stable model is delivered, with
+            one pass over training images, as they are and at random points of the ball; its curves
+            and the choice of its best epoch are of the model before that.
     """
 
     memory_epochs: float = Field(gt=0)

@@ -116,7 +116,7 @@ def judging_work(
     """
     test = images["test"]
     headline = ALIVE * judging.steps * judging.restarts + LOOK
-    measured = test * (1 + 2 * judging.bf16_difference + judging.transfer)
+    measured = test * (1 + judging.transfer) + 2 * min(test, judging.bf16_images)
     gradients = headline * (measured + images["train"] + images["validation"])
     queries = ALIVE * judging.square_queries * min(test, judging.square_images)
     wanted = judging.auto_attack

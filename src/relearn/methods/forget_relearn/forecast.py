@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from relearn.models.checkpoint import Checkpoint
     from relearn.training.device import Device
 
+_BUSY = 1.3  # seconds that pass for one of the processor: more is waiting for others
+
 
 def forecast(
     base: Checkpoint,
@@ -162,6 +164,12 @@ def extrapolate(
         "currency": price[1],
         "assumptions": _assumptions(config, lanes),
     }
+    waits = _waits(estimates) if device.startswith("cpu") else 1.0
+    if waits > _BUSY:
+        told["assumptions"].append(
+            f"the machine stays as busy as it is: {waits:.1f} s passed for each second of its "
+            "processor, and a quiet one takes that much less"
+        )
     return {**told, "text": text_of(told)}
 
 
@@ -211,6 +219,12 @@ def _extra_of_method(estimates: Mapping[str, Estimate]) -> float | None:
         return _extra("forget_relearn", estimates)
     treated = [_extra(name, estimates) for name in estimates if name != "pgd_at"]
     return max((extra for extra in treated if extra is not None), default=None)
+
+
+def _waits(estimates: Mapping[str, Estimate]) -> float:
+    """Return the seconds that passed for one of the processor while the steps were measured."""
+    whole = sum((one.train for one in estimates.values()), start=NOTHING)
+    return whole.wall / whole.cpu if whole.cpu else 1.0
 
 
 def _tuned(config: ForgetRelearnConfig) -> int:

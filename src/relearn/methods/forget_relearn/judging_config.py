@@ -17,7 +17,8 @@ class MonitorConfig(Strict):
 
     Attributes:
         every_epochs: Epochs between two evaluations; the end of each relearning has its own.
-        images: Images of each split that are attacked; 0 = all.
+        images: Training images that are attacked, and validation images around a forgetting; 0 =
+            all. Curves and choices are of all validation images.
         steps: Steps of the evaluating attack.
         alarm_fall: Fall of the validation robust accuracy from its peak, while training goes on
             rising, that raises the alarm of robust overfitting.
@@ -94,7 +95,7 @@ class JudgingConfig(Strict):
         transfer: Whether attacked images of the baseline are tried on the model.
         corruption_images: Test images for the common corruptions; 0 = not measured.
         calibration_bins: Bins of the expected calibration error.
-        bf16_difference: Measure the headline attack in bf16 too and print the difference.
+        bf16_images: Test images for the headline attack in bf16, to print the difference; 0 = none.
         masking: Checks against masked gradients.
     """
 
@@ -107,5 +108,5 @@ class JudgingConfig(Strict):
     transfer: bool
     corruption_images: int = Field(ge=0)
     calibration_bins: int = Field(ge=2)
-    bf16_difference: bool
+    bf16_images: int = Field(ge=0)
     masking: MaskingConfig

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from relearn.errors import ParameterError
 from relearn.methods.forget_relearn.forget import fresh_source, mask_of
 from relearn.models.checkpoint import Architecture, build_fresh
 from relearn.provenance import digest_tensors
@@ -73,7 +74,10 @@ def verify(entry: Intervention, architecture: Architecture) -> bool:
         return bool(entry.details["kept_digest"] == entry.after_digest)
     if entry.kind != FORGET:
         return False
-    mask = redraw_mask(entry)
+    try:
+        mask = redraw_mask(entry)
+    except ParameterError:  # a share or a kind of mask that there is not
+        return False
     same = digest_tensors({"mask": mask}) == entry.details["mask_digest"]
     if not same or int(mask.sum()) != entry.rows:
         return False

@@ -9,7 +9,7 @@ import torch
 from relearn.methods.forget_relearn.roll_back import weights_of
 from relearn.methods.forget_relearn.session import Best
 from relearn.methods.forget_relearn.watch import NEVER
-from relearn.training.adversarial import catastrophic_overfitting
+from relearn.training.single_step import catastrophic_overfitting
 
 if TYPE_CHECKING:
     from torch import Tensor

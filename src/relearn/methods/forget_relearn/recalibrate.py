@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,9 +43,8 @@ def recalibrate(session: Session, weights: Mapping[str, Tensor]) -> dict[str, Te
     if norms:
         net = session.as_pixels(model)
         noise = generator_of(session.seed, "forget_relearn.recalibrate")
-        for images in session.samples.train.images.split(_BATCH):
-            if len(images) < 2 and len(session.samples.train) > 1:
-                continue  # one image has no statistics
+        every = session.samples.train.images
+        for images in every.tensor_split(math.ceil(len(every) / _BATCH)):  # of almost one size
             pixels = (images.float() / 255).to(session.device.name)
             net(pixels)
             net(session.ball.random_start(pixels, noise))

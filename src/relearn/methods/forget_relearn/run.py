@@ -9,17 +9,22 @@ from relearn.evaluation.records import Log, no_log
 from relearn.methods.forget_relearn.arms import Training, trainings_of
 from relearn.methods.forget_relearn.cycle import Cycle
 from relearn.methods.forget_relearn.deliver import deliver
-from relearn.methods.forget_relearn.judge import require_enough_samples
+from relearn.methods.forget_relearn.measure import require_enough_samples
 from relearn.methods.forget_relearn.pictures import Pictures
 from relearn.methods.forget_relearn.session import Session
+from relearn.methods.forget_relearn.warm_start import WarmStart
 from relearn.training.adversarial import AdversarialBatches, AdversarialLoss
 from relearn.training.attack import Attack
 from relearn.training.device import Device, open_device
 from relearn.training.loop import Windows, fit
 from relearn.training.optimizers import make_optimizer, make_schedule
+from relearn.training.resume import NoResume
 from relearn.training.weight_perturbation import WeightPerturbation
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
     from relearn.data.images import Stream
     from relearn.methods.forget_relearn.config import ForgetRelearnConfig
     from relearn.methods.forget_relearn.trained import Trained
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
     from relearn.training.resume import ResumePoint
 
 
-def train(
+def train_one(  # noqa: PLR0913 - all but what is trained go by keyword
     base: Checkpoint,
     stream: Stream,
     config: ForgetRelearnConfig,
@@ -37,6 +42,7 @@ def train(
     log: Log = no_log,
     resume: ResumePoint | None = None,
     device: Device | None = None,
+    warmup: ResumePoint | None = None,
 ) -> Trained:
     """Run one training and return every model that it can deliver.
 
@@ -49,6 +55,8 @@ def train(
         log: As for ``train_baseline``.
         resume: As for ``train_baseline``.
         device: As for ``train_baseline``.
+        warmup: Where plain training leaves the end of the warm-up, and trainings that forget take
+            it up, which changes nothing but the time; None shares none.
 
     Raises:
         ParameterError: The training is not switched on, or its settings do not fit net or images.
@@ -64,7 +72,7 @@ def train(
         base, stream, config, training=found[training], seed=seed, device=device, log=log
     )
     with session.watch("total"):
-        steps = _run(session, resume)
+        steps = _run(session, resume, warmup, stream.digest)
     return deliver(session, stream, steps=steps)
 
 
@@ -115,10 +123,14 @@ def attack_of(session: Session) -> Attack:
     )
 
 
-def _run(session: Session, resume: ResumePoint | None) -> int:
+def _run(
+    session: Session, resume: ResumePoint | None, warmup: ResumePoint | None, stream: str
+) -> int:
     config, knobs = session.config, session.config.train
     told = config.loss
-    loss = AdversarialLoss(told.name, told.trades_beta, told.fgsm_step_factor)
+    loss = AdversarialLoss(
+        told.name, told.trades_beta, told.fgsm_step_factor, knobs.label_smoothing
+    )
     cycle = Cycle(session, loss, pictures=_pictures(session))
     batches = AdversarialBatches(
         session.batches,
@@ -129,20 +141,7 @@ def _run(session: Session, resume: ResumePoint | None) -> int:
         after_attack=cycle.after_attack,
         weights=_perturbation(session),
     )
-    optimizer = make_optimizer(
-        session.net.parameters(),
-        name=knobs.optimizer,
-        learning_rate=knobs.learning_rate,
-        weight_decay=knobs.weight_decay,
-        momentum=knobs.momentum,
-    )
-    schedule = make_schedule(
-        optimizer,
-        name=knobs.schedule,
-        epochs=knobs.epochs,
-        steps_per_epoch=batches.steps_per_epoch,
-        warmup_epochs=knobs.warmup_epochs,
-    )
+    optimizer, schedule = _optimizer_of(session, batches.steps_per_epoch)
     state = fit(
         session.net,
         batches,
@@ -155,7 +154,7 @@ def _run(session: Session, resume: ResumePoint | None) -> int:
             after_step=cycle.after_step,
             after_epoch=cycle.after_epoch,
         ),
-        resume=resume,
+        resume=WarmStart(resume or NoResume(), warmup, session=session, cycle=cycle, stream=stream),
         schedule=schedule,
         device=session.device,
         max_gradient_norm=knobs.max_gradient_norm,
@@ -164,6 +163,25 @@ def _run(session: Session, resume: ResumePoint | None) -> int:
         books=cycle,
     )
     return state.step
+
+
+def _optimizer_of(session: Session, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler]:
+    knobs = session.config.train
+    optimizer = make_optimizer(
+        session.net.parameters(),
+        name=knobs.optimizer,
+        learning_rate=knobs.learning_rate,
+        weight_decay=knobs.weight_decay,
+        momentum=knobs.momentum,
+    )
+    schedule = make_schedule(
+        optimizer,
+        name=knobs.schedule,
+        epochs=knobs.epochs,
+        steps_per_epoch=steps_per_epoch,
+        warmup_epochs=knobs.warmup_epochs,
+    )
+    return optimizer, schedule
 
 
 def _perturbation(session: Session) -> WeightPerturbation | None:

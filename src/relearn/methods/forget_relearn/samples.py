@@ -96,7 +96,7 @@ def draw_samples(stream: Stream, config: SamplesConfig, *, seed: int) -> Samples
     return Samples(
         train=Split(train.images, labels),
         validation=_shuffled(splits["validation"], seed=seed, door="validation"),
-        test=_shuffled(splits["test"], seed=seed, door="test"),
+        test=_first(_shuffled(splits["test"], seed=seed, door="test"), config.test_images),
         wrong=wrong,
         class_names=tuple(stream.class_names[int(n)] for n in numbers),
         class_numbers=numbers,
@@ -108,3 +108,7 @@ def _shuffled(split: Split, *, seed: int, door: str) -> Split:
     generator = generator_of(seed, f"forget_relearn.samples.{door}")
     order = torch.randperm(len(split), generator=generator)
     return Split(split.images[order], split.labels[order])
+
+
+def _first(split: Split, count: int) -> Split:
+    return Split(split.images[: count or None], split.labels[: count or None])

@@ -220,8 +220,10 @@ class Session:
             self.begin_stable()
             if self.stable is not None:
                 self.stable.restore(state["stable"])
-        if state["average"] is not None and self.average is not None:
-            self.average.restore(state["average"])
+        if state["average"] is not None:
+            self.begin_average()
+            if self.average is not None:
+                self.average.restore(state["average"])
         self.watch.seconds = dict(state["seconds"])
 
 
@@ -260,6 +262,12 @@ def forgotten_shares(model: nn.Module, training: Training, *, head: str) -> dict
     if not training.treated:
         return {}
     forget = training.forget
+    if forget.initialisation == "stable" and not training.stable:
+        raise ParameterError(
+            f"forget_relearn.forget.initialisation: stable takes values from the stable model, and "
+            f"training {training.name} keeps none; use fresh, rewind or zero, or switch off "
+            f"forget_relearn.trainings.{training.name}"
+        )
     own = forget.fractions
     shares: dict[str, float] = {}
     for word, tensors in choose_layers(model, forget.layers, head=head).items():

@@ -12,7 +12,7 @@ from relearn.errors import ParameterError
 from relearn.evaluation.records import ArmResult, Log, no_log
 from relearn.methods.forget_relearn.arm_result import judge, validation_scores
 from relearn.methods.forget_relearn.arms import training_of
-from relearn.methods.forget_relearn.run import open_session, train
+from relearn.methods.forget_relearn.run import open_session, train_one
 
 if TYPE_CHECKING:
     from relearn.data.images import Stream
@@ -57,7 +57,7 @@ def train_baseline(
         raise ParameterError(
             f"forget_relearn.evidence.baseline_arm: {arm!r} forgets weights; name a plain arm"
         )
-    trained = train(
+    trained = train_one(
         base,
         stream,
         config,
@@ -105,7 +105,7 @@ def train_treated(
         raise ParameterError(
             f"forget_relearn.evidence.treated_arm: {arm!r} forgets nothing; name a treated arm"
         )
-    trained = train(
+    trained = train_one(
         base,
         stream,
         config,
@@ -143,7 +143,7 @@ def score_settings(
         resume: As for ``train_baseline``.
         device: As for ``train_baseline``.
     """
-    trained = train(
+    trained = train_one(
         base,
         stream,
         config,
@@ -178,8 +178,8 @@ __all__ = [
     "judge",
     "open_session",
     "score_settings",
-    "train",
     "train_baseline",
+    "train_one",
     "train_treated",
     "with_settings",
 ]

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from relearn.errors import ParameterError
 from relearn.evaluation.records import Intervention
-from relearn.methods.forget_relearn.arms import AVERAGE, AVERAGE_BEST, BEST, LAST, STABLE_BEST
+from relearn.methods.forget_relearn.arms import (
+    AVERAGE,
+    AVERAGE_BEST,
+    BEST,
+    LAST,
+    STABLE,
+    STABLE_BEST,
+)
 from relearn.models.checkpoint import Architecture
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ KIND_OF = {
     BEST: "student",
     AVERAGE: "average",
     AVERAGE_BEST: "average",
-    "stable": "stable",
+    STABLE: "stable",
     STABLE_BEST: "stable",
 }
 """Delivery to the kind of model whose curves belong to it."""
@@ -72,17 +79,17 @@ class Trained:
 
         Args:
             delivery: One of the constants of ``arms.py``.
-            cycle: Number of the cycle to go back to; 0 = the end of training. What was best on
-                validation, and plain adversarial training, know no cycles and stay.
+            cycle: Number of the cycle to go back to; 0 = the end of training, as for plain
+                adversarial training always. What was best on validation knows no cycles and stays.
 
         Raises:
             ParameterError: The cycle was not kept.
         """
         name = delivery
-        if cycle and delivery in (LAST, "stable") and self.interventions:
+        if cycle and delivery in (LAST, STABLE):
             name = f"cycle{cycle}.{delivery}"
             if name not in self.models:
-                kept = sorted({key.partition(".")[0] for key in self.models if "." in key})
+                kept = dict.fromkeys(key.partition(".")[0] for key in self.models if "." in key)
                 raise ParameterError(
                     f"forget_relearn.roll_back.to_cycle: got {cycle}, {self.name} (seed "
                     f"{self.seed}) has kept {', '.join(kept) or 'none'}; raise "

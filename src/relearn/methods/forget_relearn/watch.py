@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from relearn.data.images import Split
+from relearn.data.randomness import generator_of
 from relearn.evaluation.attacks.pgd import Pgd
 from relearn.evaluation.attacks.scoring import correct_mask, robust_mask
 
@@ -57,7 +60,7 @@ class Examiner:
     ) -> None:
         few = monitor.images or None
         self.splits = {
-            "train": Split(samples.train.images[:few], samples.train.labels[:few]),
+            "train": _some(samples.train, monitor.images, seed=seed),
             "validation": samples.validation,
             "few": Split(samples.validation.images[:few], samples.validation.labels[:few]),
         }
@@ -78,6 +81,15 @@ class Examiner:
         )
         clean = correct_mask(net, chosen.images, chosen.labels)
         return Reading(float(clean.double().mean()), float(robust.double().mean()))
+
+
+def _some(split: Split, count: int, *, seed: int) -> Split:
+    """Return so many images of a split that may be sorted by class; 0 = all, as they stand."""
+    if not 0 < count < len(split):
+        return split
+    generator = generator_of(seed, "forget_relearn.monitor.train")
+    rows = torch.randperm(len(split), generator=generator)[:count]
+    return Split(split.images[rows], split.labels[rows])
 
 
 @dataclass

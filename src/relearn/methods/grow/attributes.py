@@ -35,7 +35,13 @@ class Edit:
 
 
 def sizes_in_modules(model: nn.Module, analysis: Analysis, layout: Layout) -> list[Edit]:
-    """Return the edits that the forward itself needs: heads, and sizes it writes into shapes."""
+    """Return the edits that the forward itself needs: heads, and sizes it writes into shapes.
+
+    Args:
+        model: The teacher; it is only read.
+        analysis: What the labels found.
+        layout: Of the student.
+    """
     edits: dict[tuple[str, str], Edit] = {}
     modules = dict(model.named_modules())
     for path, heads, width, ids in analysis.tape.heads:
@@ -50,15 +56,21 @@ def sizes_in_modules(model: nn.Module, analysis: Analysis, layout: Layout) -> li
     for site in analysis.tape.sites:
         for number, ids in site.literals:
             after = _expected(analysis, layout, ids)
-            if after == number:
-                continue
-            for name, module in _upwards(modules, site.module):
-                names = tuple(a for a, v in vars(module).items() if v is number or v == number)
-                names = tuple(a for a in names if type(vars(module)[a]) is int)
-                if names:
-                    _add(edits, name, module, (names, number, after))
-                    break
+            if after != number:
+                _add_nearest(edits, _upwards(modules, site.module), number, after)
     return list(edits.values())
+
+
+def _add_nearest(
+    edits: dict[Any, Edit], upwards: list[tuple[str, nn.Module]], number: int, after: int
+) -> None:
+    """Note a new size in the innermost module that keeps the old one."""
+    for name, module in upwards:
+        names = tuple(a for a, v in vars(module).items() if v is number or v == number)
+        names = tuple(a for a in names if type(vars(module)[a]) is int)
+        if names:
+            _add(edits, name, module, (names, number, after))
+            return
 
 
 def _heads(module: nn.Module, heads: int) -> int:
@@ -100,14 +112,24 @@ def _expected(analysis: Analysis, layout: Layout, ids: torch.Tensor) -> int:
 
 
 def apply_edits(model: nn.Module, edits: list[Edit]) -> None:
-    """Put the new values into the modules of a network."""
+    """Put the new values into the modules of a network.
+
+    Args:
+        model: The network; its modules are changed.
+        edits: Attributes that change.
+    """
     modules = dict(model.named_modules())
     for edit in edits:
         setattr(modules[edit.module], edit.attribute, edit.after)
 
 
 def layer_edits(model: nn.Module, widened: Widened) -> list[Edit]:
-    """Return the edits of standard layers, whose attributes only tell their parameters' shapes."""
+    """Return the edits of standard layers, whose attributes only tell their parameters' shapes.
+
+    Args:
+        model: The teacher; it is only read.
+        widened: The growth on labels.
+    """
     edits = []
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""

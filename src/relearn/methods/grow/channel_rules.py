@@ -23,7 +23,16 @@ _BY_CHANNEL = {
 
 
 def spatial(run: Execution, site: Site, call: Call) -> Any:
-    """Hand channels on through a pool or a change of size; positions may mix, channels may not."""
+    """Hand channels on through a pool or a change of size; positions may mix, channels may not.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x = call.value(0, "input")
     label = run.label(x)
     result = call.run()
@@ -65,7 +74,16 @@ def _kept(
 
 
 def reduction(run: Execution, site: Site, call: Call) -> Any:
-    """Follow a mean, sum or maximum over some dimensions."""
+    """Follow a mean, sum or maximum over some dimensions.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        What the call gives, with its labels.
+    """
     x = call.args[0] if call.args else call.kwargs["input"]
     label = run.label(x)
     position = 2 if "norm" in call.name else 1
@@ -118,7 +136,16 @@ def _mix(run: Execution, site: Site, codes: Tensor, frame: tuple[Any, Any, str])
 
 
 def along(run: Execution, site: Site, call: Call) -> Any:
-    """Follow a softmax, a running sum or a normalisation along one dimension."""
+    """Follow a softmax, a running sum or a normalisation along one dimension.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x = call.args[0] if call.args else call.kwargs["input"]
     label = run.label(x)
     default = 1 if call.name == "normalize" else None
@@ -136,7 +163,16 @@ def along(run: Execution, site: Site, call: Call) -> Any:
 
 
 def by_channel(run: Execution, site: Site, call: Call) -> Any:
-    """Tie the rows of batch or instance norm to their channels."""
+    """Tie the rows of batch or instance norm to their channels.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x = call.value(0, "input")
     label = run.label(x)
     values = [call.value(1 + i, n) for i, n in enumerate(_BY_CHANNEL[call.name])]
@@ -149,7 +185,16 @@ def by_channel(run: Execution, site: Site, call: Call) -> Any:
 
 
 def prelu(run: Execution, site: Site, call: Call) -> Any:
-    """Tie the slopes of a parametric rectifier to their channels."""
+    """Tie the slopes of a parametric rectifier to their channels.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x, weight = call.value(0, "input"), call.value(1, "weight")
     label = run.label(x)
     if not isinstance(label, Label):
@@ -160,7 +205,16 @@ def prelu(run: Execution, site: Site, call: Call) -> Any:
 
 
 def layer_norm(run: Execution, site: Site, call: Call) -> Any:
-    """Follow layer or root-mean-square norm over the last dimension."""
+    """Follow layer or root-mean-square norm over the last dimension.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x = call.value(0, "input")
     label = run.label(x)
     values = [call.value(2, "weight"), call.value(3, "bias") if "layer" in call.name else None]
@@ -192,7 +246,16 @@ def _norm(run: Execution, call: Call, values: list[Any]) -> tuple[str, tuple[str
 
 
 def group_norm(run: Execution, site: Site, call: Call) -> Any:
-    """Follow group norm: whole groups are copied; a single group needs all copied alike."""
+    """Follow group norm: whole groups are copied; a single group needs all copied alike.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x, groups = call.value(0, "input"), int(call.value(1, "num_groups"))
     label = run.label(x)
     found = columns(label, 1) if isinstance(label, Label) else None

@@ -29,6 +29,10 @@ Part = tuple[str, Tensor | None]
 def columns(label: Label, dim: int) -> tuple[Tensor, Tensor] | None:
     """Return the channels along a dimension and the order of their positions.
 
+    Args:
+        label: Of an activation.
+        dim: The dimension.
+
     Returns:
         Codes, shape (rows, size): one row for each different choice of channels that comes by; and
         ranks, shape (size,). None where the dimension holds positions of one channel, not channels.
@@ -83,7 +87,12 @@ def part_of(run: Execution, value: Tensor | None) -> Part | None:
 
 
 def row_codes(run: Execution, part: Part) -> Tensor:
-    """Return the codes of a parameter's rows along its first axis, shape (rows,)."""
+    """Return the codes of a parameter's rows along its first axis, shape (rows,).
+
+    Args:
+        run: The run of the labels.
+        part: Name of the parameter, and which of its rows; None for all.
+    """
     codes = run.journal.rows(part[0], 0)
     return codes if part[1] is None else codes[part[1]]
 

@@ -105,7 +105,13 @@ def _resets(module: nn.Module) -> bool:
 def originals(
     widened: Widened, name: str, shape: tuple[int, ...]
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return for each grown axis of a parameter where the originals stand, and which they are."""
+    """Return for each grown axis of a parameter where the originals stand, and which they are.
+
+    Args:
+        widened: The growth on labels.
+        name: Of the parameter or buffer.
+        shape: Its shape in the teacher.
+    """
     found = {}
     for axis, rows in widened.rows(name, shape).items():
         first = (copies_of(rows.codes) == 0) & (rows.index >= 0)

@@ -184,7 +184,12 @@ class Execution(TorchFunctionMode):
 
 
 def tensors(args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    """Yield every tensor in arguments, in nested lists and dictionaries too."""
+    """Yield every tensor in arguments, in nested lists and dictionaries too.
+
+    Args:
+        args: Arguments by place.
+        kwargs: Arguments by name.
+    """
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor):
             yield value

@@ -60,7 +60,12 @@ class Analysis:
 
 
 def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
-    """Return the groups of a tape."""
+    """Return the groups of a tape.
+
+    Args:
+        tape: Of a recording run.
+        shapes: Shape of every parameter and buffer.
+    """
     _freeze_conflicts(tape)
     roots = tape.ties.roots()
     unit = roots["unit"]

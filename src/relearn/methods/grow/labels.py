@@ -114,20 +114,36 @@ def only(values: Tensor, dims: tuple[int, ...], shape: tuple[int, ...] | None = 
 
 
 def spread(values: Tensor, dims: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    """Return values along some dimensions as a tensor of the whole shape; undoes ``only``."""
+    """Return values along some dimensions as a tensor of the whole shape; undoes ``only``.
+
+    Args:
+        values: What stands along ``dims``, in their order.
+        dims: Their dimensions in the whole shape, ascending.
+        shape: The whole shape.
+    """
     sizes = [shape[d] if d in dims else 1 for d in range(len(shape))]
     return values.reshape(sizes).expand(shape)
 
 
 def positions(shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
-    """Return a position for every place, the same along the given dimensions of channels."""
+    """Return a position for every place, the same along the given dimensions of channels.
+
+    Args:
+        shape: Of the activation.
+        dims: Its dimensions of channels.
+    """
     sizes = [1 if d in dims else n for d, n in enumerate(shape)]
     count = int(torch.Size(sizes).numel())
     return torch.arange(count).reshape(sizes).expand(shape)
 
 
 def aligned(values: Tensor, ndim: int) -> Tensor:
-    """Return values with leading dimensions of size 1, as broadcasting adds them."""
+    """Return values with leading dimensions of size 1, as broadcasting adds them.
+
+    Args:
+        values: Any shape.
+        ndim: Number of dimensions wanted, at least as many as there are.
+    """
     return values.reshape((1,) * (ndim - values.ndim) + tuple(values.shape))
 
 

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
 
 def linear(run: Execution, site: Site, call: Call) -> Any:
-    """Note what ``x W^T + b`` reads and writes."""
+    """Note what ``x W^T + b`` reads and writes.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x = call.value(0, "input")
     weight, bias = call.value(1, "weight"), call.value(2, "bias")
     parts = part_of(run, weight), part_of(run, bias)
@@ -46,6 +55,9 @@ def affine(run: Execution, site: Site, x: Tensor, parts: tuple[Part, Part | None
         site: The operation.
         x: Input with a label, shape (..., features).
         parts: Weight and bias by name and rows.
+
+    Raises:
+        TypeError: The input has no label.
     """
     label = run.input_label(x)
     if not isinstance(label, Label):
@@ -78,7 +90,16 @@ def _read(run: Execution, site: Site, name: str, found: tuple[Tensor, Tensor]) -
 
 
 def convolution(run: Execution, site: Site, call: Call) -> Any:
-    """Note what a convolution reads and writes."""
+    """Note what a convolution reads and writes.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     x, weight, bias = (call.value(i, n) for i, n in enumerate(("input", "weight", "bias")))
     spatial = int(re.findall(r"\d", call.name)[0])
     label, part = run.input_label(x), part_of(run, weight)
@@ -115,6 +136,9 @@ def grouped(
         site: The operation.
         matrix: Codes of the channels that come in, shape (rows, channels).
         layer: Codes of its rows, those of its bias, its number of groups, channels in per group.
+
+    Raises:
+        Misfit: What comes in and what goes out would grow apart.
     """
     rows, biases, groups, inner = layer
     if len(matrix) > 1:
@@ -171,7 +195,16 @@ def _written(run: Execution, site: Site, call: Call, layer: tuple[Any, Tensor]) 
 
 
 def embedding(run: Execution, site: Site, call: Call) -> Any:
-    """Note that an embedding writes the columns of its table."""
+    """Note that an embedding writes the columns of its table.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     index, part = call.value(0, "input"), part_of(run, call.value(1, "weight"))
     if part is None or part[1] is not None:
         return run.unknown(site, call, "its table is not a parameter")

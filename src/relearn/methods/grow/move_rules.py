@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 
 def keep(run: Execution, site: Site, call: Call) -> Any:
-    """Hand the label on."""
+    """Hand the label on.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     result = call.run()
     label = run.label(call.args[0])
     if isinstance(result, Tensor) and tuple(result.shape) == tuple(call.args[0].shape):
@@ -25,7 +34,16 @@ def keep(run: Execution, site: Site, call: Call) -> Any:
 
 
 def move(run: Execution, site: Site, call: Call) -> Any:
-    """Move the labels as the numbers are moved."""
+    """Move the labels as the numbers are moved.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        What the call gives, with its labels.
+    """
     source = call.args[0] if call.args else call.kwargs["input"]
     label = run.label(source)
     rest = list(call.args[1:])
@@ -81,7 +99,8 @@ def _each(result: Any, moved: Any, mark: Any) -> Any:
 
 def _note_sizes(run: Execution, site: Site, call: Call, result: Any) -> None:
     """Note numbers in the call that stand for sizes along which channels change."""
-    if call.name == "split" and isinstance(result, tuple) and isinstance(call.value(1, "split_size"), int):
+    pieces = call.name == "split" and isinstance(result, tuple)
+    if pieces and isinstance(call.value(1, "split_size"), int):
         _note_split(run, site, call, result[0])
     if call.name == "__getitem__" and isinstance(result, Tensor):
         _note_slices(run, site, call, result)
@@ -127,7 +146,16 @@ def _note_split(run: Execution, site: Site, call: Call, first: Tensor) -> None:
 
 
 def join(run: Execution, site: Site, call: Call) -> Any:
-    """Put labels side by side."""
+    """Put labels side by side.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     pieces = list(call.value(0, "tensors"))
     axis = int(call.value(1, "dim", call.kwargs.get("axis", 0)))
     result = call.run()

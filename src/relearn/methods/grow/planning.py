@@ -151,24 +151,33 @@ def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -
     """Return the widest growth whose labels fit; groups that do not are frozen, with the reason."""
     factors, spec, described = task
     for _ in range(3 * len(analysis.groups) + 1):
-        copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
-        generator = generator_of(0, "grow.plan")
-        sizes = new_sizes(analysis, factors, spec.multiple_of)
-        padding: dict[int, int] = {}
-        for group in analysis.groups:
-            if group.name in sizes and group.frozen is None:
-                new, pads = sizes[group.name]
-                alike = group.even is not None or group.rule == "uniform"
-                mapping = "balanced" if alike else spec.mapping
-                copies[group.units] = draw_copies(
-                    len(group.units), new, mapping=mapping, generator=generator
-                )
-                padding |= {int(group.units[0]): pads} if pads else {}
+        copies, padding = _copies(analysis, factors, spec)
         try:
             return widen_labels(model, analysis, (copies, padding), described)
         except Misfit as misfit:
             _give_way(analysis, (copies, padding), misfit)
     raise GrowthError("no group can grow, and the network still does not fit", operation="widen")
+
+
+def _copies(
+    analysis: Analysis, factors: dict[str, float], spec: GrowthSpec
+) -> tuple[torch.Tensor, dict[int, int]]:
+    """Return how often each unit is to stand in the student, and what pads a group."""
+    copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
+    generator = generator_of(0, "grow.plan")
+    sizes = new_sizes(analysis, factors, spec.multiple_of)
+    padding: dict[int, int] = {}
+    for group in analysis.groups:
+        if group.name not in sizes or group.frozen is not None:
+            continue
+        new, pads = sizes[group.name]
+        alike = group.even is not None or group.rule == "uniform"
+        mapping = "balanced" if alike else spec.mapping
+        copies[group.units] = draw_copies(
+            len(group.units), new, mapping=mapping, generator=generator
+        )
+        padding |= {int(group.units[0]): pads} if pads else {}
+    return copies, padding
 
 
 def _give_way(

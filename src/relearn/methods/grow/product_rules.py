@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
 
 def matmul(run: Execution, site: Site, call: Call) -> Any:
-    """Follow a product of two activations."""
+    """Follow a product of two activations.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     one, other = call.args[:2] if len(call.args) > 1 else (call.args[0], call.kwargs["other"])
     labels = run.label(one), run.label(other)
     if not all(isinstance(k, Label) for k in labels) or min(one.ndim, other.ndim) < 2:
@@ -97,7 +106,16 @@ def _contract(run: Execution, site: Site, left: Tensor, right: Tensor) -> bool:
 
 
 def attention(run: Execution, site: Site, call: Call) -> Any:
-    """Follow softmax(q k^T + mask) v."""
+    """Follow softmax(q k^T + mask) v.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     query, key, value = (call.value(i, n) for i, n in enumerate(("query", "key", "value")))
     mask = call.value(3, "attn_mask")
     if not all(isinstance(run.label(t), Label) for t in (query, key, value)):
@@ -122,7 +140,19 @@ _MHA = tuple(inspect.signature(F.multi_head_attention_forward).parameters)
 
 
 def multi_head_attention(run: Execution, site: Site, call: Call) -> Any:
-    """Follow torch's own attention layer; sequences come first, as it hands them over."""
+    """Follow torch's own attention layer; sequences come first, as it hands them over.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        The result, labelled, and its weights; None in their place where they are not asked for.
+
+    Raises:
+        Misfit: The heads and the channels that come in would grow apart.
+    """
     given = {n: call.value(i, n) for i, n in enumerate(_MHA)}
     inputs = [given[n] for n in ("query", "key", "value")]
     odd = given["bias_k"] is not None or given["use_separate_proj_weight"]

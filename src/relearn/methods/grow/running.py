@@ -128,7 +128,16 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
 def execute(
     skeleton: nn.Module, journal: Recorder | Replayer, described: Mapping[str, Any]
 ) -> Execution:
-    """Run a skeleton's forward on labels; what it hands out is frozen."""
+    """Run a skeleton's forward on labels; what it hands out is frozen.
+
+    Args:
+        skeleton: From ``skeleton_of``; hooks are put on its modules.
+        journal: Notes what the rules find, or replays it on more channels.
+        described: From ``describe_inputs``.
+
+    Returns:
+        The run, with what each module handed out.
+    """
     run = Execution(journal, skeleton)
     for name, module in skeleton.named_modules():
         module.register_forward_pre_hook(lambda *_, name=name: run.modules.append(name))

@@ -77,7 +77,12 @@ class Ties:
 
 
 def classes(start: Tensor, pairs: list[Tensor]) -> Tensor:
-    """Return the smallest member of each connected class, by hooking and pointer jumping."""
+    """Return the smallest member of each connected class, by hooking and pointer jumping.
+
+    Args:
+        start: For each identity a member of its class, shape (count,).
+        pairs: Identities that belong together, each of shape (2, n).
+    """
     root = start.clone()
     if not pairs:
         return root

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 
 def elementwise(run: Execution, site: Site, call: Call) -> Any:
-    """Note ties between everything that meets at the same place."""
+    """Note ties between everything that meets at the same place.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        call: The call with its labelled inputs.
+
+    Returns:
+        A result of the right shape, with its label.
+    """
     operands = [*call.args, *call.kwargs.values()]
     given = [t for t in operands if isinstance(t, Tensor)]
     views = [run.label(t) for t in given]
@@ -40,7 +49,14 @@ def elementwise(run: Execution, site: Site, call: Call) -> Any:
 def combined(
     run: Execution, site: Site, given: list[Tensor], shape: tuple[int, ...]
 ) -> Label | ParameterView | None:
-    """Return the label of an elementwise combination that broadcasts to ``shape``."""
+    """Return the label of an elementwise combination that broadcasts to ``shape``.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        given: Tensors that meet.
+        shape: What they broadcast to.
+    """
     labels = [(t, run.label(t)) for t in given]
     known = [aligned_codes(k, len(shape)) for _, k in labels if isinstance(k, Label)]
     if not known:
@@ -69,12 +85,23 @@ def combined(
 
 
 def aligned_codes(label: Label, ndim: int) -> Tensor:
-    """Return a label's codes with leading dimensions of size 1."""
+    """Return a label's codes with leading dimensions of size 1.
+
+    Args:
+        label: Of an activation.
+        ndim: Number of dimensions wanted.
+    """
     return aligned(label.codes, ndim)
 
 
 def fresh_codes(run: Execution, site: Site, parts: list[Tensor]) -> Tensor:
-    """Return new codes for operands of one shape; repeated rows are worked out once."""
+    """Return new codes for operands of one shape; repeated rows are worked out once.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        parts: Codes of the operands, which broadcast to one shape.
+    """
     stack = torch.stack(list(torch.broadcast_tensors(*parts)))
     if stack.ndim < 3 or stack.shape[1] < 2:
         made = run.journal.fresh(site, list(stack.reshape(len(stack), -1)))
@@ -153,7 +180,12 @@ def _parameter(
 
 
 def index_of(tensor: Tensor, view: ParameterView) -> Tensor:
-    """Return for each number its place in the flattened parameter."""
+    """Return for each number its place in the flattened parameter.
+
+    Args:
+        tensor: A parameter, or a rearrangement of its numbers.
+        view: What is known of it.
+    """
     if view.index is not None:
         return view.index
     return torch.arange(tensor.numel()).reshape(tensor.shape)
@@ -176,7 +208,14 @@ def of_parameters(
     labels: list[tuple[Tensor, Label | ParameterView | None]],
     shape: tuple[int, ...],
 ) -> Label | ParameterView:
-    """Return the label of parameters that meet each other before any activation."""
+    """Return the label of parameters that meet each other before any activation.
+
+    Args:
+        run: The run of the labels.
+        site: The operation.
+        labels: Each operand and what is known of it.
+        shape: What they broadcast to.
+    """
     views = [(t, k) for t, k in labels if isinstance(k, ParameterView)]
     same = [(t, k) for t, k in views if tuple(t.shape) == shape]
     if len(views) == 1 and same and all(t.numel() == 1 for t, k in labels if k is None):

@@ -137,7 +137,7 @@ def write_report(
     parts = {method: _part_of(method, entry, left) for method, entry in run.items()}
     pictures = [
         Picture("Paired differences", "Treated minus baseline, pair by pair.", difference_figure),
-        Picture("Training time", "Seconds of pre-training per arm.", cost_figure),
+        Picture("Training time", "Seconds of training per arm.", cost_figure),
     ]
     content = report_content(
         decision, parts=parts, data_card=data_card, japanese=compare.japanese_summary

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _GRID = r"^share_(?P<share>[\d.e-]+)_length_(?P<length>\d+)$"
 
+_KEPT = "tensors."  # before the names of all that an arm keeps besides predictions
+
 _LABELS = {
     "pgd_at_stopped": "best on validation\n(no forgetting)",
     "pgd_at_ema": "moving average\n(no forgetting)",
@@ -34,8 +36,8 @@ _LABELS = {
     "forget_only": "forgetting",
     "stable_only": "stable model",
     "forget_stable": "forgetting\n+ stable model",
-    "stable_consistency": "stable model\n+ consistency",
-    "all_components": "forgetting + stable\nmodel + consistency",
+    "share_zero": "stable model\n+ consistency",
+    "forget_relearn": "forgetting + stable\nmodel + consistency",
 }
 
 
@@ -103,16 +105,28 @@ def changed(units: pd.DataFrame, config: ForgetRelearnConfig) -> pd.DataFrame:
 
 def _pictures_of(units: pd.DataFrame, config: ForgetRelearnConfig) -> dict[str, Any]:
     """Return the pictures of the treated arm's first seed; in a study, of its first variant."""
-    from relearn.arm_store import load_tensors
-
-    arms = [config.evidence.treated_arm, *dict.fromkeys(units["arm"])]
-    for arm in arms:
+    for arm in [config.evidence.treated_arm, *dict.fromkeys(units["arm"])]:
         rows = units[units["arm"] == arm].sort_values("seed")
         for path in rows["path"].head(1):
-            found = {name: value.numpy() for name, value in load_tensors(Path(path)).items()}
+            found = _arrays_of(Path(path))
             if few_cycles(found):
                 return found
     return {}
+
+
+def _arrays_of(folder: Path) -> dict[str, Any]:
+    """Return what a unit keeps besides its predictions, as arrays by name."""
+    from relearn.arm_store import load_tensors
+
+    kept = {
+        name.removeprefix(_KEPT): value
+        for name, value in load_tensors(folder).items()
+        if name.startswith(_KEPT)
+    }
+    return {
+        name: (value.float() if value.is_floating_point() else value).numpy()
+        for name, value in kept.items()
+    }
 
 
 def study_figure(exploration: pd.DataFrame, config: ForgetRelearnConfig) -> Figure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline, node
 
-from relearn.pipelines.forget_relearn import nodes
+from relearn.pipelines.forget_relearn import nodes, reading
 
 _METHOD = {"forget_relearn": "params:forget_relearn"}
 _ROOT = {"base": "base", "stream": "stream", **_METHOD}
@@ -67,7 +67,7 @@ def _judging() -> list[Node]:
             name="confirm_winner",
         ),
         node(
-            nodes.collect_results,
+            reading.collect_results,
             inputs=["units", "confirmed_units", "params:forget_relearn"],
             outputs=["records", "costs", "interventions", "predictions", "exploration"],
             name="collect_results",
@@ -79,13 +79,13 @@ def _reading() -> list[Node]:
     """Return the nodes that check, explain and recommend from what the tables hold."""
     return [
         node(
-            nodes.check_ledger,
+            reading.check_ledger,
             inputs=["units", "confirmed_units"],
             outputs="ledger_check",
             name="check_ledger",
         ),
         node(
-            nodes.diagnose,
+            reading.diagnose,
             inputs={
                 **{name: name for name in ("records", "costs", "selection", "forecast")},
                 **_METHOD,
@@ -94,7 +94,7 @@ def _reading() -> list[Node]:
             name="diagnose",
         ),
         node(
-            nodes.recommend,
+            reading.recommend,
             inputs={
                 **{name: name for name in ("records", "costs", "exploration", "diagnostics")},
                 **_METHOD,
@@ -109,13 +109,13 @@ def _drawing() -> list[Node]:
     """Return the nodes that draw."""
     return [
         node(
-            nodes.draw_figures,
+            reading.draw_figures,
             inputs=["records", "interventions", "exploration", "params:forget_relearn"],
             outputs="overview_figure",
             name="draw_figures",
         ),
         node(
-            nodes.draw_before_after,
+            reading.draw_before_after,
             inputs=["units", "confirmed_units", "params:forget_relearn"],
             outputs=["before_after_figure", "changed_samples"],
             name="draw_before_after",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SHOWN = 4  # names in a line of the log
 
+PLAIN = "pgd_at"
+"""Training whose warm-up the others take up."""
+
 SURROGATE = "pgd_at"
 """Training, and arm, whose attacked images are tried on the others."""
 
@@ -40,10 +43,10 @@ def train_models(
     import pandas as pd
 
     from relearn.pipelines.forget_relearn.training_store import TOLD
-    from relearn.pipelines.forget_relearn.tuning import settled, train_all
+    from relearn.pipelines.forget_relearn.tuning import settled
 
     jobs = [settled(first, selection, name, seed) for name, seed in pairs]
-    outcomes = train_all(jobs, folder, "forget_relearn: trainings")
+    outcomes = _train_plain_first(jobs, folder)
     _say_reused("trainings", outcomes)
     return pd.DataFrame(
         [
@@ -51,6 +54,25 @@ def train_models(
             for job, outcome in zip(jobs, outcomes, strict=True)
         ]
     )
+
+
+def _train_plain_first(jobs: Sequence[TrainingJob], folder: Path) -> list[Outcome]:
+    """Train, and let the trainings of a seed take up the end of the plain one's warm-up."""
+    from relearn.pipelines.forget_relearn.tuning import train_all
+
+    found: dict[int, Outcome] = {}
+    plain = [place for place, job in enumerate(jobs) if job.training == PLAIN]
+    others = [place for place in range(len(jobs)) if place not in plain]
+    ends: dict[int, str] = {}
+    if plain:
+        mine = [jobs[place] for place in plain]
+        found |= dict(zip(plain, train_all(mine, folder, f"forget_relearn: {PLAIN}"), strict=True))
+        ends = {jobs[place].seed: str(found[place].path) for place in plain}
+    if others:
+        rest = [replace(jobs[place], warmup=ends.get(jobs[place].seed, "")) for place in others]
+        made = train_all(rest, folder, "forget_relearn: trainings")
+        found |= dict(zip(others, made, strict=True))
+    return [found[place] for place in range(len(jobs))]
 
 
 def judge_arms(

@@ -40,7 +40,7 @@ def save_trained(trained: Trained, folder: Path) -> Path:
         "tensors": digest_tensors(whole),
         "told": told,
     }
-    write_text(folder / TOLD, json.dumps(document, sort_keys=True))
+    write_text(folder / TOLD, json.dumps(document))
     return folder / TOLD
 
 

@@ -154,7 +154,7 @@ def settled(first: TrainingJob, selection: pd.DataFrame, name: str, seed: int) -
 
 
 def train_all(jobs: Sequence[TrainingJob], folder: Path, describe: str) -> list[Outcome]:
-    """Run trainings over processes; those that are whole already are not run again.
+    """Run the trainings that are not whole yet, over processes, and return all outcomes.
 
     Args:
         jobs: One a unit; at least one.

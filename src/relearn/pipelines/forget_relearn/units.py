@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.forget_relearn")
 SCORE = "score.json"
+WARMUP = "warmup.safetensors"
 METHOD = "forget_relearn"
 
 _NOT_TRAINED = {"judging", "evidence", "study", "trainings", "compare", "tuning"}
@@ -45,6 +46,8 @@ class TrainingJob:
         handle: The parent run; None keeps curves in memory.
         label: Name of the unit and its child run; the training's name, or a candidate's.
         scoring: Only score the settings on validation images.
+        warmup: Folder of the plain training whose warm-up may be taken up; empty for none. It
+            changes the time and nothing else, so that it is no part of the address.
     """
 
     base: Checkpoint
@@ -56,6 +59,7 @@ class TrainingJob:
     handle: RunHandle | None
     label: str = ""
     scoring: bool = False
+    warmup: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def training_unit(job: TrainingJob) -> Unit:
         "settings": _settings(job.config, training),
         "training": _plain(training),
         "seed": job.seed,
-        "scoring": job.scoring,
+        # a score is read by the headline attack, a training by no judging at all
+        "scoring": _score_attack(job.config) if job.scoring else False,
         "device": [job.execution.device, job.execution.precision],
         "architecture": str(job.base.architecture),
         "base": job.base.digest if job.config.start_from == "base" else "",
@@ -164,7 +169,7 @@ def run_judging(job: JudgingJob, folder: Path) -> None:
             whole.config,
             arm=job.arm,
             log=run.log,
-            device=_device(whole),
+            device=device_of(whole),
             surrogate=load_trained(Path(job.surrogate)) if job.surrogate else None,
         )
         run.artifact(save_arm(result, folder), "checkpoints")
@@ -199,6 +204,11 @@ def _settings(config: ForgetRelearnConfig, training: Training) -> dict[str, Any]
     return told
 
 
+def _score_attack(config: ForgetRelearnConfig) -> list[float]:
+    judging = config.judging
+    return [judging.steps, judging.step_size, judging.restarts]
+
+
 def _training(job: TrainingJob) -> Training:
     from relearn.methods.forget_relearn.arms import trainings_of
 
@@ -214,11 +224,11 @@ def _plain(training: Training) -> dict[str, Any]:
 
 
 def _train(job: TrainingJob, folder: Path, log: Log) -> None:
-    from relearn.methods.forget_relearn.run import train
+    from relearn.methods.forget_relearn.run import train_one
     from relearn.pipelines.forget_relearn.training_store import save_trained
     from relearn.training.resume import ResumePoint
 
-    trained = train(
+    trained = train_one(
         job.base,
         job.stream,
         job.config,
@@ -226,7 +236,8 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=_device(job),
+        device=device_of(job),
+        warmup=ResumePoint((Path(job.warmup) if job.warmup else folder) / WARMUP),
     )
     save_trained(trained, folder)
 
@@ -244,16 +255,22 @@ def _score(job: TrainingJob, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=_device(job),
+        device=device_of(job),
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
 
 
-def _device(job: TrainingJob) -> Device:
+def device_of(job: TrainingJob) -> Device:
+    """Return where a job trains and in what precision.
+
+    Args:
+        job: Its execution and the width of its net decide.
+    """
     from relearn.training.device import open_device
 
     return open_device(
         job.execution.device,
         job.execution.precision,
         width_hint=job.base.architecture.width,
+        batch_norm_width_hint=job.base.architecture.batch_norm_width,
     )

@@ -145,6 +145,9 @@ def train_all(jobs: Sequence[ArmJob], folder: Path, describe: str) -> list[Outco
         jobs: One a unit; at least one.
         folder: Where units lie.
         describe: Text of the progress bar.
+
+    Returns:
+        One outcome a job, in their order.
     """
     from relearn.execution import map_units, require_all
     from relearn.pipelines.grow.units import arm_unit, run_arm_unit

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relearn.errors import TrackingError, one_of
+from relearn.errors import ParameterError, TrackingError, one_of
 from relearn.pipelines.promote import rules
 from relearn.reports.config import PromoteConfig
 
@@ -111,7 +111,13 @@ def _units_of(method: str, units: Mapping[str, DataFrame]) -> DataFrame:
     if f"{method}_units" not in units:
         known = [name.removesuffix("_units") for name in units]
         raise one_of("promote.method", method, known)
-    return units[f"{method}_units"]
+    found = units[f"{method}_units"]
+    if found.empty:
+        raise ParameterError(
+            f"promote.method: {method} has no trained units here; run "
+            f"`kedro run --pipeline {method}` first (same --env and --params)"
+        )
+    return found
 
 
 def _facts(promote: PromoteConfig, checkpoint: Checkpoint, verdict: str) -> dict[str, Any]:

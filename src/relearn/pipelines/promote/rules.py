@@ -116,8 +116,8 @@ def require_settled(checkpoint: Checkpoint, minimum: int) -> int:
         raise CheckpointError(
             f"promote.minimum_steps_after_intervention: the last change outside the optimizer is "
             f"{steps} steps old, {minimum} are asked for; train longer after it (raise "
-            "zap.policy.settle_steps, or forget_relearn.cycle.relearn_epochs) or promote another "
-            "seed"
+            "zap.policy.settle_steps, forget_relearn.cycle.relearn_epochs or grow.train.epochs) "
+            "or promote another seed"
         )
     return int(steps)
 

@@ -147,11 +147,12 @@ class Judge:
         train = self._accuracies(self.samples.train)
         gap = train["robust_accuracy"] - found["robust_accuracy"]
         self.recorder.add("train", self.epoch, {**train, "robust_gap": gap})
-        if self.config.judging.bf16_difference:
+        if self.config.judging.bf16_images:
+            few = self._first(self.config.judging.bf16_images)
             found["bf16_difference"] = bf16_difference(
                 self.net,
-                test.images,
-                test.labels,
+                few.images,
+                few.labels,
                 attack=self.attack,
                 ball=self.ball,
                 seed=self.seed,
