@@ -80,7 +80,9 @@ def test_the_first_step_moves_the_zeroed_layer_and_the_second_everything() -> No
         optimizer.zero_grad()
         student(INPUTS).square().sum().backward()
         optimizer.step()
-        moved.append([not torch.equal(a, b) for a, b in zip(before, block.parameters(), strict=True)])
+        moved.append(
+            [not torch.equal(a, b) for a, b in zip(before, block.parameters(), strict=True)]
+        )
 
     assert moved[0][0] is False
     assert moved[0][-1] is True
