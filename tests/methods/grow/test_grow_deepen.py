@@ -44,7 +44,7 @@ def test_a_gated_block_keeps_the_function_behind_any_activation(act: nn.Module) 
     teacher.append(nn.Linear(4 * 36, 2))
     randomised(teacher, seed=0).eval()
 
-    student, record = deepened(teacher, DepthSpec("after", "2"))
+    student, _ = deepened(teacher, DepthSpec("after", "2"))
 
     assert off(teacher.double(), student.double(), INPUTS.double()) == 0.0
     assert off(teacher.train(), student.train(), INPUTS.double()) == 0.0
@@ -70,7 +70,7 @@ def test_auto_appends_a_block_to_every_stage_of_a_resnet() -> None:
 
 def test_the_first_step_moves_the_zeroed_layer_and_the_second_everything() -> None:
     teacher = classifier().train()
-    student, record = deepened(teacher, DepthSpec("after", "2"))
+    student, _ = deepened(teacher, DepthSpec("after", "2"))
     block = student[2][1].body
     before = [p.detach().clone() for p in block.parameters()]
     optimizer = torch.optim.SGD(student.parameters(), lr=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from torch import nn
 from relearn.methods.grow import plan, random_pad, verify
 from relearn.methods.grow.faults import FunctionChangedError
 from relearn.methods.grow.labels import copies_of
-from relearn.methods.grow.record import GrowthRecord
 from relearn.methods.grow.spec import DepthSpec, GrowthSpec
 from relearn.methods.grow.widen import apply, widened_of
 from relearn.provenance import digest_tensors
+
+if TYPE_CHECKING:
+    from relearn.methods.grow.record import GrowthRecord
 
 INPUTS = images(3, count=6).float()
 
