@@ -38,6 +38,44 @@ def draw_copies(
     return counts
 
 
+def draw_by_kind(
+    kinds: Tensor,
+    new_units: int,
+    *,
+    mapping: str,
+    generator: Generator,
+    importance: Tensor | None = None,
+) -> Tensor:
+    """Return how often each unit stands in the student, each kind growing by the same factor.
+
+    Args:
+        kinds: For each unit the number of its kind, shape (units,).
+        new_units: Units afterwards; what does not divide goes to the kinds with the largest rest.
+        mapping: As for ``draw_copies``, within each kind.
+        generator: Seeded, on the CPU.
+        importance: For ``importance``, shape (units,).
+
+    Returns:
+        Int64, shape (units,), at least 1 each.
+    """
+    names, place, sizes = torch.unique(kinds, return_inverse=True, return_counts=True)
+    wanted = sizes.double() * (new_units / len(kinds))
+    news = wanted.floor().long()
+    rest = (wanted - news).argsort(descending=True, stable=True)
+    news[rest[: new_units - int(news.sum())]] += 1
+    counts = torch.ones(len(kinds), dtype=torch.long)
+    for kind in range(len(names)):
+        mine = torch.nonzero(place == kind).flatten()
+        counts[mine] = draw_copies(
+            len(mine),
+            int(news[kind]),
+            mapping=mapping,
+            generator=generator,
+            importance=None if importance is None else importance[mine],
+        )
+    return counts
+
+
 def draw_shares(counts: Tensor, *, symmetry: str, generator: Generator) -> list[list[float]]:
     """Return the share of each copy of each unit; each unit's shares sum to 1 in float64.
 

@@ -24,6 +24,8 @@ class Group:
         readers: Names of the modules that read it.
         units: Root of each unit, ascending.
         rows: Unit number of each row of the first parameter; shape (channels,).
+        kinds: For each unit a number; units of one kind stand in the same places equally often, so
+            that how many of each kind are copied decides every size; shape (units,).
         rule: ``free``, ``blocks`` or ``uniform``.
         frozen: Why it cannot grow; None if it can.
         even: Why every unit must be copied equally often; None if that need not be.
@@ -35,6 +37,7 @@ class Group:
     readers: tuple[str, ...]
     units: Tensor
     rows: Tensor
+    kinds: Tensor
     rule: str = "free"
     frozen: Refusal | None = None
     even: Refusal | None = None
@@ -74,6 +77,7 @@ def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
     parents = _joined(rows, unit, (frozen, shapes), tape.ties.count)
     found = Analysis(tape, shapes, roots)
     readers = _readers(tape, unit, parents)
+    kinds = _kinds(tape, rows, unit)
     first: dict[int, Group] = {}
     for (name, _), ids in rows.items():
         for key in torch.unique(parents[unit[ids[ids != 0]]]).tolist():
@@ -82,7 +86,7 @@ def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
                 known = first[key]
                 known.writers = tuple(dict.fromkeys((*known.writers, module)))
                 continue
-            group = _group(tape, roots, (key, parents, module), ids)
+            group = _group(tape, roots, (key, parents, module, kinds), ids)
             group.frozen = frozen.get(int(group.units[0]))
             group.readers = tuple(readers.get(key, ()))
             first[key] = group
@@ -159,6 +163,20 @@ def _joined(
     return classes(parents, chains)
 
 
+def _kinds(tape: Tape, rows: dict[tuple[str, int], Tensor], unit: Tensor) -> Tensor:
+    """Return for each unit's root a number that tells where it stands how often."""
+    arrays = [*rows.values(), *(r[0].ids[0] for r in tape.readings.values())]
+    roots = torch.unique(unit[torch.cat(arrays)]) if arrays else unit[:0]
+    total = torch.zeros(len(roots), dtype=torch.long)
+    for number, ids in enumerate(arrays):
+        met = torch.searchsorted(roots, unit[ids])
+        often = torch.bincount(met, minlength=len(roots))
+        total = (total * 1_000_003 + often * (number + 7919)) % (1 << 40)
+    result = torch.zeros(len(unit), dtype=torch.long)
+    result[roots] = total
+    return result
+
+
 def _readers(tape: Tape, unit: Tensor, parents: Tensor) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for (name, _), readings in tape.readings.items():
@@ -170,17 +188,18 @@ def _readers(tape: Tape, unit: Tensor, parents: Tensor) -> dict[int, list[str]]:
 
 
 def _group(
-    tape: Tape, roots: dict[str, Tensor], key: tuple[int, Tensor, str], ids: Tensor
+    tape: Tape, roots: dict[str, Tensor], key: tuple[int, Tensor, str, Tensor], ids: Tensor
 ) -> Group:
     """Return the group that a parameter's rows are the first to write."""
-    number, parents, module = key
+    number, parents, module, kinds = key
     unit = roots["unit"]
     mine = ids[(ids != 0)]
     mine = mine[parents[unit[mine]] == number]
     everywhere = torch.cat([i for i in _rows(tape).values()])
     everywhere = torch.unique(unit[everywhere[everywhere != 0]])
     units = everywhere[parents[everywhere] == number]
-    group = Group(module, (module,), (), units, torch.searchsorted(units, unit[mine]))
+    rows = torch.searchsorted(units, unit[mine])
+    group = Group(module, (module,), (), units, rows, kinds[units])
     norms = {s.name for s, i in tape.uniform if len(i) > 1 and torch.isin(unit[i], units).any()}
     if norms:
         group.rule = "uniform"

@@ -17,7 +17,7 @@ from relearn.data.randomness import generator_of
 from relearn.errors import near_miss
 from relearn.methods.grow.deepen import added_cost, places_for
 from relearn.methods.grow.document import Forecast, GroupPlan, GrowthPlan, Refusal
-from relearn.methods.grow.draw import draw_copies
+from relearn.methods.grow.draw import draw_by_kind
 from relearn.methods.grow.faults import FrozenGroupError, GrowthError, UnknownGroupError
 from relearn.methods.grow.groups import Analysis, Group, analyse
 from relearn.methods.grow.running import describe_inputs, examples_in, record, shapes_of
@@ -173,9 +173,7 @@ def _copies(
         new, pads = sizes[group.name]
         alike = group.even is not None or group.rule == "uniform"
         mapping = "balanced" if alike else spec.mapping
-        copies[group.units] = draw_copies(
-            len(group.units), new, mapping=mapping, generator=generator
-        )
+        copies[group.units] = draw_by_kind(group.kinds, new, mapping=mapping, generator=generator)
         padding |= {int(group.units[0]): pads} if pads else {}
     return copies, padding
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from relearn.data.randomness import generator_of
 from relearn.methods.grow.deepen import calibrate_layers, put_in
-from relearn.methods.grow.draw import draw_copies, draw_shares
+from relearn.methods.grow.draw import draw_by_kind, draw_shares
 from relearn.methods.grow.faults import GrowthError, ReplayError
 from relearn.methods.grow.groups import Analysis, Group, analyse
 from relearn.methods.grow.importance import importance_of
@@ -176,8 +176,8 @@ def _draw(model: nn.Module, analysis: Analysis, plan: GrowthPlan, seed: int) -> 
         even = entry.rule == "uniform" or entry.even
         mapping = "balanced" if even else plan.spec.mapping
         weights = importance_of(model, analysis, group) if mapping == "importance" else None
-        counts = draw_copies(
-            entry.units,
+        counts = draw_by_kind(
+            group.kinds,
             entry.new_units,
             mapping=mapping,
             generator=generator,
