@@ -290,6 +290,8 @@ def test_without_a_net_from_scratch_there_is_no_speed_up():
     records, costs, config = reached({"grown": [0.1, 0.2, 0.3]})
     assert tables.speed_up(records, config) == {}
     assert tables.break_even(records, costs, config) == {}
+    never, *_ = reached({"scratch": [0.1, 0.1, 0.1], "grown": [0.1, 0.2, 0.3]})
+    assert tables.speed_up(never, config) == {}
 
 
 def test_a_rule_without_candidates_is_refused():

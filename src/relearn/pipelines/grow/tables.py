@@ -125,9 +125,9 @@ def speed_up(records: pd.DataFrame, config: GrowConfig) -> dict[str, Any]:
         config: Names the treated arm and the confidence.
 
     Returns:
-        Empty without an arm from scratch; else rival, pairs, censored (pairs that were cut off),
-        upper_bound, and for teacher_sunk and teacher_included: share, factor, low, high (None where
-        there is none, or it is infinite).
+        Empty without an arm from scratch that learns; else rival, pairs, censored (pairs that were
+        cut off), upper_bound, and for teacher_sunk and teacher_included: share, factor, low, high
+        (None where there is none, or it is infinite).
     """
     from relearn.reports.paired import paired_interval
 
@@ -137,6 +137,9 @@ def speed_up(records: pd.DataFrame, config: GrowConfig) -> dict[str, Any]:
     if rival is None or treated not in set(rows["arm"]):
         return {}
     wide = rows.pivot_table(index="seed", columns=["arm", "metric"], values="value").dropna()
+    wide = wide[wide[rival]["flops"] > 0]  # a net that never rose above its start has no speed
+    if wide.empty:
+        return {}
     censored = int((wide[treated]["reached"] == 0).sum())
     told: dict[str, Any] = {
         "rival": rival,
@@ -145,7 +148,7 @@ def speed_up(records: pd.DataFrame, config: GrowConfig) -> dict[str, Any]:
         "upper_bound": censored > 0,
     }
     for name, metric in (("teacher_sunk", "flops"), ("teacher_included", "total_flops")):
-        shares = wide[treated][metric] / wide[rival][metric].clip(lower=1.0)
+        shares = wide[treated][metric] / wide[rival][metric]
         found = paired_interval(list(shares), config.evidence.confidence)
         told[name] = {
             "share": found.mean,
