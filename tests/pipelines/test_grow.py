@@ -286,6 +286,50 @@ def test_speed_and_break_even_are_said_in_words():
     assert "no number of designs" in never[0]
 
 
+def test_the_report_says_what_triggered_growth_and_what_was_advised_before():
+    records, _ = made_up({"grown": [0.1, 0.2]})
+    selection = pd.DataFrame({"arm": ["grown"], "rate_factor": [1.0], "at_border": [False]})
+    headroom: dict[str, Any] = {"grow": True, "reasons": ["there is room for a larger net"]}
+    headroom["teachers"] = [
+        {"seed": 0, "epochs": 3, "plateau_epoch": 3},
+        {"seed": 1, "epochs": 4, "plateau_epoch": -1},
+    ]
+    said = {
+        when: " ".join(
+            findings_of(
+                records,
+                selection.assign(chosen=True),
+                headroom,
+                tiny_config(growth__trigger__when=when),
+            )
+        )
+        for when in ("trained", "plateau", "more_data")
+    }
+    assert all("grow, because there is room" in text for text in said.values())
+    assert "seed 0 epoch 3, seed 1 nowhere in 4 epochs" in said["plateau"]
+    assert "had seen 50 % of the training images" in said["more_data"]
+    assert "triggered" not in said["trained"]
+
+
+def test_a_grown_net_is_exported_and_answers_as_it_did(road):
+    import torch
+
+    from relearn.arm_store import CHECKPOINT
+    from relearn.models.checkpoint import build, load_checkpoint
+    from relearn.pipelines.promote.export import example_of, export_program, inference_module
+
+    rows = road.units[road.units["arm"] == "grown"]
+    checkpoint = load_checkpoint(Path(rows["path"].iloc[0]) / CHECKPOINT)
+    module, example = inference_module("grow", checkpoint), example_of(checkpoint)
+    exported = export_program(module, example).module()
+    with torch.no_grad():
+        found, expected = exported(example), module(example)
+    torch.testing.assert_close(found, expected)
+    assert sum(p.numel() for p in build(checkpoint).parameters()) == int(
+        road.forecast["after"]["parameters"]
+    )
+
+
 def test_without_a_net_from_scratch_there_is_no_speed_up():
     records, costs, config = reached({"grown": [0.1, 0.2, 0.3]})
     assert tables.speed_up(records, config) == {}

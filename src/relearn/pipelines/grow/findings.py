@@ -31,6 +31,7 @@ def findings_of(
     """
     return [
         *_advice(headroom),
+        *_trigger(headroom, config),
         *_borders(selection),
         *_returned(records),
         *_dips(records),
@@ -80,9 +81,27 @@ def _end(value: float | None) -> str:
 
 
 def _advice(headroom: Mapping[str, Any]) -> list[str]:
-    if headroom["grow"]:
-        return []
-    return [f"Advice before the run: do not grow, because {'; '.join(headroom['reasons'])}."]
+    advice = "grow" if headroom["grow"] else "do not grow"
+    return [f"Advice before the run: {advice}, because {'; '.join(headroom['reasons'])}."]
+
+
+def _trigger(headroom: Mapping[str, Any], config: GrowConfig) -> list[str]:
+    trigger = config.growth.trigger
+    if trigger.when == "more_data":
+        share = f"{100 * trigger.first_share:g} % of the training images"
+        return [
+            f"Growth was triggered by more data: the teachers had seen {share}, the arms see all."
+        ]
+    if trigger.when == "plateau":
+        told = ", ".join(_stood_still(row) for row in headroom["teachers"])
+        return [f"Growth was triggered where validation accuracy stood still: {told}."]
+    return []
+
+
+def _stood_still(teacher: Mapping[str, Any]) -> str:
+    at = teacher["plateau_epoch"]
+    where = f"epoch {at}" if at >= 0 else f"nowhere in {teacher['epochs']} epochs, grown after them"
+    return f"seed {teacher['seed']} {where}"
 
 
 def _borders(selection: pd.DataFrame) -> list[str]:
