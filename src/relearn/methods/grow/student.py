@@ -170,8 +170,9 @@ def _fill(result: Tensor, axis: int, columns: Columns, task: tuple[Tensor, Gener
     free = torch.nonzero(columns.free).flatten()
     if len(free):
         shape = [len(free) if d == axis else n for d, n in enumerate(result.shape)]
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
-        result.index_copy_(axis, free, (drawn * weight.double().std()).to(result))
+        # float32 whatever the net's precision, so that a growth in float64 draws the same numbers
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float32).to(result)
+        result.index_copy_(axis, free, drawn.mul_(float(weight.double().std())))
 
 
 def _matching(have: Tensor, want: Tensor) -> Tensor:
