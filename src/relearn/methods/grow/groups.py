@@ -89,6 +89,8 @@ def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
             group = _group(tape, roots, (key, parents, module, kinds), ids)
             group.frozen = frozen.get(int(group.units[0]))
             group.readers = tuple(readers.get(key, ()))
+            if group.frozen is None and not group.readers and group.rule == "free":
+                group.frozen = Refusal(module, "forward", "nothing that can be followed reads it")
             first[key] = group
     found.groups = list(first.values())
     for group in found.groups:

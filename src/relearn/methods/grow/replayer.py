@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from relearn.methods.grow.labels import COPIES, copies_of, ids_of
+from relearn.methods.grow.padding import LEVEL, ZERO, Padding
 from relearn.methods.grow.recorder import FOLD
 from relearn.methods.grow.tape import Misfit, Site, Table, Tape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from relearn.methods.grow.layout import Layout
-from relearn.methods.grow.padding import LEVEL, ZERO, Padding
 
 _RANK = 1 << 30
 _TWICE = 1 << 12
@@ -159,6 +161,26 @@ class Replayer:
     def width(self, site: Site, size: int) -> int:
         """Return the teacher's size that was recorded here."""
         return int(self._table(site).made[0])
+
+    def numbers(self, site: Site, found: list[float], ids: Callable[[], Tensor]) -> None:
+        """Check that an operation on these identities computes with the recorded numbers."""
+        known = self._table(site).made
+        if not torch.equal(
+            known.nan_to_num(), torch.tensor(found, dtype=torch.float64).nan_to_num()
+        ):
+            raise Misfit(site, ids(), "computes with how many channels there are")
+
+    def pieces(self, site: Site, number: int, codes: Tensor) -> None:
+        """Check that codes are split into as many pieces as was recorded."""
+        if number != int(self._table(site).made[0]):
+            raise Misfit(site, ids_of(torch.unique(codes)), "gives another number of pieces")
+
+    def whole(self, site: Site, codes: Tensor) -> None:
+        """Check that all copies of the channels are among these codes."""
+        every = torch.unique(codes)
+        ids, found = torch.unique(ids_of(every), return_counts=True)
+        if (found < self.layout.counts(ids)).any():
+            raise Misfit(site, ids, "only some of a channel's copies are changed in place")
 
     def uniform(
         self, site: Site, codes: Tensor, norm: tuple[str, tuple[str, ...]] | None = None

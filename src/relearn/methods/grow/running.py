@@ -108,13 +108,21 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
     _check(model)
     journal = Recorder(shapes_of(model))
     try:
-        run = execute(skeleton_of(model), journal, described)
+        skeleton = skeleton_of(model)
+    except Exception as error:
+        raise UntraceableError(
+            f"the network cannot be copied ({_told(error)}), so it cannot be grown beside the "
+            "teacher",
+            operation="copy",
+        ) from error
+    try:
+        run = execute(skeleton, journal, described)
     except GrowthError:
         raise
     except Exception as error:
         line = line_of_error(error)
         raise UntraceableError(
-            f"{line}: the forward cannot be followed: {type(error).__name__}: {error}",
+            f"{line}: the forward cannot be followed: {_told(error)}",
             operation=line,
         ) from error
     for name, (site, reason) in run.spoilt.items():
@@ -123,6 +131,12 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
         for ids in owned:
             journal.tape.freeze(ids, site, f"{name}: {reason}")
     return journal.tape, journal
+
+
+def _told(error: Exception) -> str:
+    """Return kind and first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def execute(
@@ -145,8 +159,7 @@ def execute(
     args, kwargs = stand_in(described)
     for tensor in tensors(args, kwargs):
         run.mark(tensor, constant(tuple(tensor.shape)))
-    with torch.no_grad(), run:
-        result = skeleton(*args, **kwargs)
+    result = run.run_model(skeleton, args, kwargs)
     site = journal.begin("output", "", "the network's output")
     found = result if isinstance(result, (Tensor, list, tuple, dict)) else vars(result)
     for tensor in tensors((found,), {}):
