@@ -25,7 +25,7 @@ from relearn.methods.grow.inserted import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from relearn.methods.grow.labels import Output
     from relearn.methods.grow.spec import DepthSpec, GrowthSpec
@@ -208,7 +208,7 @@ def put_in(
     return tuple(done)
 
 
-def _appended(module: nn.Module, layers: list[nn.Module]) -> list[str]:
+def _appended(module: nn.Module, layers: Sequence[nn.Module]) -> list[str]:
     """Put layers behind a container's own, in place, and return their names in it."""
     free = (str(n) for n in count(len(module._modules)) if str(n) not in module._modules)
     names = [next(free) for _ in layers]

@@ -26,7 +26,7 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self, run: Execution) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.run = run
 
     def __torch_dispatch__(
@@ -48,8 +48,8 @@ def without(watch: Watch | None, run: Callable[[], Any]) -> Any:
     """
     if watch is None:
         return run()
-    watch.__exit__(None, None, None)
+    watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
     try:
         return run()
     finally:
-        watch.__enter__()
+        watch.__enter__()  # type: ignore[no-untyped-call]

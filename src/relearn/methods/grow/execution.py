@@ -286,6 +286,12 @@ def line_of_error(error: BaseException) -> str:
     return f"{short(found[-1].filename)}:{found[-1].lineno} ({found[-1].name})"
 
 
+def first_line(error: Exception) -> str:
+    """Return kind and first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def short(path: str) -> str:
     """Return the last two parts of a path, which name a file without naming a machine."""
     return "/".join(Path(path).parts[-2:])

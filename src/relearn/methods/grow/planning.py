@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from relearn.methods.grow.spec import GrowthSpec
+    from relearn.methods.grow.tape import Tape
 
 
 def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
@@ -61,7 +62,7 @@ def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
     return GrowthPlan(
         spec=spec,
         groups=tuple(_document(g, widened) for g in analysis.groups if g.frozen is None),
-        refusals=tuple(g.frozen for g in analysis.groups if g.frozen is not None),
+        refusals=(*(g.frozen for g in analysis.groups if g.frozen is not None), *_unruled(tape)),
         depth=depth,
         before=Forecast(counts[0], before),
         after=Forecast(counts[1] + sum(f[0] for f in further), after + sum(f[1] for f in further)),
@@ -77,6 +78,15 @@ def _parameters(model: nn.Module, widened: Widened) -> tuple[int, int]:
         before += parameter.numel()
         after += math.prod(widened.shape(name, tuple(parameter.shape)))
     return before, after
+
+
+def _unruled(tape: Tape) -> list[Refusal]:
+    """Return modules whose parameters no rule could read, each once."""
+    found: dict[str, Refusal] = {}
+    for name, (site, reason) in tape.unruled.items():
+        module = name.rpartition(".")[0] or name
+        found.setdefault(module, Refusal(module, str(site), reason))
+    return list(found.values())
 
 
 def _document(group: Group, widened: Widened) -> GroupPlan:
@@ -186,6 +196,8 @@ def _give_way(
     ids = misfit.ids.long()
     roots = torch.unique(analysis.roots["unit"][ids[ids > 0]]) if ids.numel() else ids
     growing = [g for g in analysis.groups if g.frozen is None and _grows(g, copies, padding)]
+    if not growing:
+        raise GrowthError(f"{misfit}: the net does not fit itself", operation=str(misfit.site))
     met = [g for g in growing if torch.isin(g.units, roots).any()]
     met = met or _around(growing, misfit.site.module) or growing
     padded = [g for g in met if int(g.units[0]) in padding]

@@ -186,6 +186,10 @@ class Recorder:
         earlier.append(Reading(site, ids, ranks))
         site.tables.append(Table([ranks], ids))
 
+    def constant(self, site: Site, name: str, axis: int, size: int) -> None:
+        """Note that a weight's columns read so many numbers that no channel carries."""
+        site.tables.append(Table([], torch.tensor([size])))
+
     def heads(self, site: Site, module: str, width: int, codes: Tensor) -> None:
         """Note the heads of an attention: codes of one channel of each, shape (heads,)."""
         self.tape.heads.append((module, len(codes), width, ids_of(codes)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from relearn.methods.grow.execution import Execution, line_of_error, tensors
+from relearn.methods.grow.execution import Execution, first_line, line_of_error, tensors
 from relearn.methods.grow.faults import GrowthError, SpecError, UntraceableError
 from relearn.methods.grow.labels import Label, constant
 from relearn.methods.grow.recorder import Recorder
@@ -86,12 +86,18 @@ def skeleton_of(model: nn.Module, shapes: Mapping[str, tuple[int, ...]] | None =
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         shape = (shapes or {}).get(name, tuple(tensor.shape))
         if shape == tuple(tensor.shape):
-            shared[id(tensor)] = tensor
+            shared[id(tensor)] = tensor if tensor.device.type == "cpu" else _near(tensor)
         else:
             light = torch.zeros((), dtype=tensor.dtype).expand(shape)
             kept = isinstance(tensor, nn.Parameter)
             shared[id(tensor)] = nn.Parameter(light, requires_grad=False) if kept else light
     return copy.deepcopy(model, shared).eval()
+
+
+def _near(tensor: Tensor) -> Tensor:
+    """Return a tensor of another device on the CPU, where labels run."""
+    kept = isinstance(tensor, nn.Parameter)
+    return nn.Parameter(tensor.detach().cpu(), requires_grad=False) if kept else tensor.cpu()
 
 
 def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Recorder]:
@@ -111,7 +117,7 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
         skeleton = skeleton_of(model)
     except Exception as error:
         raise UntraceableError(
-            f"the network cannot be copied ({_told(error)}), so it cannot be grown beside the "
+            f"the network cannot be copied ({first_line(error)}), so it cannot be grown beside the "
             "teacher",
             operation="copy",
         ) from error
@@ -122,21 +128,17 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
     except Exception as error:
         line = line_of_error(error)
         raise UntraceableError(
-            f"{line}: the forward cannot be followed: {_told(error)}",
+            f"{line}: the forward cannot be followed: {first_line(error)}",
             operation=line,
         ) from error
     for name, (site, reason) in run.spoilt.items():
         owned = [ids for (known, _), ids in journal.tape.written.items() if known == name]
         owned += [journal.tape.elements[name]] if name in journal.tape.elements else []
+        if not owned:
+            journal.tape.unruled[name] = (site, reason)
         for ids in owned:
             journal.tape.freeze(ids, site, f"{name}: {reason}")
     return journal.tape, journal
-
-
-def _told(error: Exception) -> str:
-    """Return kind and first line of an error."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def execute(
@@ -184,6 +186,12 @@ def _check(model: nn.Module) -> None:
             raise GrowthError(
                 f"{name}: is {kind}; shares of its numbers would round the function away, expected "
                 "a float32 or float64 teacher: call .float() first and lower the precision after",
+                group=name.rpartition(".")[0],
+                operation="widen",
+            )
+        if parameter.is_meta:
+            raise GrowthError(
+                f"{name}: is on the meta device and holds no numbers, expected a net with weights",
                 group=name.rpartition(".")[0],
                 operation="widen",
             )
