@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from relearn.data.randomness import generator_of
 from relearn.errors import near_miss
 from relearn.methods.grow.deepen import added_cost, places_for
 from relearn.methods.grow.document import Forecast, GroupPlan, GrowthPlan, Refusal
@@ -172,9 +171,11 @@ def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -
 def _copies(
     analysis: Analysis, factors: dict[str, float], spec: GrowthSpec
 ) -> tuple[torch.Tensor, dict[int, int]]:
-    """Return how often each unit is to stand in the student, and what pads a group."""
+    """Return how often each unit is to stand in the student, and what pads a group.
+
+    The draw is the most lopsided one: what fits it does not fit by luck, whatever seed comes later.
+    """
     copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
-    generator = generator_of(0, "grow.plan")
     sizes = new_sizes(analysis, factors, spec.multiple_of)
     padding: dict[int, int] = {}
     for group in analysis.groups:
@@ -183,7 +184,7 @@ def _copies(
         new, pads = sizes[group.name]
         alike = group.even is not None or group.rule == "uniform"
         mapping = "balanced" if alike else spec.mapping
-        copies[group.units] = draw_by_kind(group.kinds, new, mapping=mapping, generator=generator)
+        copies[group.units] = draw_by_kind(group.kinds, new, mapping=mapping, generator=None)
         padding |= {int(group.units[0]): pads} if pads else {}
     return copies, padding
 
