@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from relearn.data.randomness import generator_of
-from relearn.methods.grow.execution import tensors
-from relearn.methods.grow.faults import FunctionChangedError
+from relearn.methods.grow.execution import first_line, line_of_error, tensors
+from relearn.methods.grow.faults import FunctionChangedError, UntraceableError
 from relearn.methods.grow.locate import first_bad_layer
 from relearn.methods.grow.report import LIMIT_FLOAT64, LIMIT_ROUNDING, VerifyReport
 from relearn.methods.grow.resting import resting_copy, without_chance
@@ -59,13 +59,14 @@ def verify(
 
     Raises:
         FunctionChangedError: The student is another function (``strict``), or cannot be run.
+        UntraceableError: The teacher itself cannot be run in float64.
     """
     begin = time.perf_counter()
     shown = _as_call(inputs)
     calls = {"given": shown, **_further(shown)}
     wise = resting_copy(teacher, torch.float64)
+    exact = _exact_outputs(wise, _cast(shown, torch.float64))
     grown = in_float64(wise, student, record)
-    exact = _outputs(wise, _cast(shown, torch.float64))
     worst = {
         kind: _difference(
             wise, grown, _cast(call, torch.float64), known=exact if kind == "given" else None
@@ -153,6 +154,24 @@ def _outputs(net: nn.Module, call: Call) -> list[Tensor]:
         result = net(*call[0], **call[1])
     plain = result if isinstance(result, (Tensor, tuple, list, dict)) else vars(result)
     return [t for t in tensors((plain,), {}) if t.is_floating_point()]
+
+
+def _exact_outputs(wise: nn.Module, call: Call) -> list[Tensor]:
+    """Return the teacher's outputs in float64.
+
+    Raises:
+        UntraceableError: It does not: it makes float32 numbers of its own, or takes other inputs.
+    """
+    try:
+        return _outputs(wise, call)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        line = line_of_error(error)
+        raise UntraceableError(
+            f"{line}: the teacher cannot be run in float64, in which it is compared "
+            f"({first_line(error)}); make tensors with the type of what they meet, as in "
+            "x.new_ones",
+            operation="verify",
+        ) from error
 
 
 def _difference(
