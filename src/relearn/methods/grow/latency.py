@@ -30,7 +30,7 @@ def forecast_latency(model: nn.Module, plan: GrowthPlan, *, repeats: int = 5) ->
     Args:
         model: The teacher, as it was planned.
         plan: From ``plan``; its digest does not change.
-        repeats: Passes of each that are timed, after one that is not, at least 1; the median counts.
+        repeats: Timed passes of each, at least 1, after one that is not; the median counts.
 
     Raises:
         SpecError: There is nothing to be timed.
