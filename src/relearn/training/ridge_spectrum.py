@@ -95,11 +95,11 @@ def penalties_of(
         ParameterError: None, negative or infinite ones, or one so small that the Gram matrix is
             singular.
     """
-    values = _checked(given)
     floor = spectrum.noise / spectrum.scale
-    if values is None:
+    if given is None:
         grid = torch.logspace(*GRID, dtype=torch.float64) * spectrum.rows / count
         return grid[grid >= min(floor, float(grid[-1]))].to(spectrum.eigenvalues.device)
+    values = check_penalties(given)
     singular = int((spectrum.eigenvalues <= spectrum.noise).sum())
     if (singular and float(values[0]) < floor) or not len(spectrum.eigenvalues):
         size = len(spectrum.eigenvalues)
@@ -111,9 +111,15 @@ def penalties_of(
     return values.to(spectrum.eigenvalues.device)
 
 
-def _checked(given: Sequence[float] | Tensor | None) -> Tensor | None:
-    if given is None:
-        return None
+def check_penalties(given: Sequence[float] | Tensor) -> Tensor:
+    """Return penalties as float64, ascending, each once.
+
+    Args:
+        given: At least one number, 0 or above.
+
+    Raises:
+        ParameterError: None, negative or infinite ones.
+    """
     values: Tensor = torch.as_tensor(given, dtype=torch.float64).cpu().flatten().unique()
     if not len(values):
         raise ParameterError("penalties: got none, expected at least one number, 0 or above")
