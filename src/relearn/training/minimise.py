@@ -80,7 +80,7 @@ def _lbfgs(objective: Objective, start: Tensor, tolerance: float, steps: int) ->
         value, theta.grad = objective.value_and_gradient(theta.detach())
         return value
 
-    search.step(closure)  # type: ignore[arg-type]
+    search.step(closure)
     return theta, int(search.state[theta]["n_iter"])
 
 

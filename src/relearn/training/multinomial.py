@@ -21,8 +21,11 @@ from relearn.training.head_targets import (
 )
 from relearn.training.minimise import Minimum, minimise
 from relearn.training.multinomial_objective import Objective, Standard, standard_of
+from relearn.training.ridge_spectrum import check_penalties
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 TOLERANCE = 1e-5
@@ -91,6 +94,38 @@ def fit_multinomial(
     return problem.fit(penalty, theta=theta, tolerance=tolerance)[0]
 
 
+def fit_multinomials(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    penalties: Sequence[float] | Tensor,
+    class_weights: Tensor | str | None = None,
+    classes: int | None = None,
+    tolerance: float = TOLERANCE,
+) -> list[MultinomialFit]:
+    """Return one fit for each penalty, each begun where that of the next larger one ended.
+
+    Args:
+        features: As in ``fit_multinomial``.
+        labels: As in ``fit_multinomial``.
+        penalties: 0 or above.
+        class_weights: As in ``fit_multinomial``.
+        classes: As in ``fit_multinomial``.
+        tolerance: As in ``fit_multinomial``.
+
+    Returns:
+        The fits, by ascending penalty.
+
+    Raises:
+        DataError: NaN, one class, or shapes that do not fit.
+        ParameterError: No penalty, a negative one, or unusable weights.
+        TrainingError: The tolerance is not reached.
+    """
+    grid = check_penalties(penalties)
+    problem = read_problem(features, labels, class_weights=class_weights, classes=classes)
+    return problem.path(grid, tolerance=tolerance)
+
+
 @dataclass(frozen=True)
 class Problem:
     """Standardised rows and their targets, for one fit or a path of them.
@@ -132,6 +167,19 @@ class Problem:
                 "the tolerance"
             )
         return _told(self.standard, found, penalty), found.theta
+
+    def path(self, grid: Tensor, *, tolerance: float) -> list[MultinomialFit]:
+        """Return the fits of a grid of penalties, warm-started from the largest downwards.
+
+        Args:
+            grid: Ascending, shape (penalties,).
+            tolerance: As in ``fit``.
+        """
+        theta, fits = None, []
+        for penalty in reversed(grid.tolist()):
+            fit, theta = self.fit(penalty, theta=theta, tolerance=tolerance)
+            fits.append(fit)
+        return fits[::-1]
 
 
 def _told(standard: Standard, found: Minimum, penalty: float) -> MultinomialFit:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from relearn.training.multinomial import Problem
-
 GRID = (-7.0, 1.0, 17)  # log10 of the smallest and the largest, and how many
 SELECTIONS = ("log_loss", "accuracy")
 
@@ -118,23 +116,24 @@ def multinomial_path(
     held = HeldOut() if validation is None else validation
     kept, judge = _divided(features, labels, held, classes=classes)
     problem = read_problem(*kept, class_weights=weights, classes=classes)
-    judged = _judge(problem, grid, judge, weights=weights, tolerance=tolerance)
-    best = _chosen(judged, select)
-    fit = judged.fits[best]
+    fits = problem.path(grid, tolerance=tolerance)
+    losses, hits = _judge(fits, judge, weights)
+    best = _chosen(losses, hits, select)
+    fit = fits[best]
     if isinstance(held, HeldOut):
         whole = read_problem(features, labels, class_weights=weights, classes=classes)
         start = whole.standard.from_raw(fit.weight, fit.bias)
         fit, _ = whole.fit(fit.penalty, theta=start, tolerance=tolerance)
     return MultinomialPath(
         penalties=grid,
-        log_loss=judged.log_loss,
-        accuracy=judged.accuracy,
+        log_loss=losses,
+        accuracy=hits,
         best=best,
         select=select,
         warning=border_warning(grid, best),
         fit=fit,
         held_rows=len(judge[1]),
-        certificate=max(each.certificate for each in (*judged.fits, fit)),
+        certificate=max(each.certificate for each in (*fits, fit)),
     )
 
 
@@ -198,36 +197,22 @@ def _class_weights(given: Tensor | str | None, labels: Tensor, classes: int) -> 
     return check_class_weights(given, classes).to(labels.device)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    fits: list[MultinomialFit]
-    log_loss: Tensor
-    accuracy: Tensor
-
-
 def _judge(
-    problem: Problem,
-    grid: Tensor,
-    judge: tuple[Tensor, Tensor],
-    *,
-    weights: Tensor,
-    tolerance: float,
-) -> _Judged:
+    fits: list[MultinomialFit], judge: tuple[Tensor, Tensor], weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return weighted log-loss and accuracy of each fit on rows it has not seen."""
     features, labels = judge
     share = weights[labels] / weights[labels].sum()
-    theta, told = None, []
-    for penalty in reversed(grid.tolist()):
-        fit, theta = problem.fit(penalty, theta=theta, tolerance=tolerance)
+    told = []
+    for fit in fits:
         logs = torch.log_softmax(fit.predict(features), dim=1)
-        loss = -float(share @ logs.gather(1, labels[:, None])[:, 0])
-        told.append((fit, loss, float(share @ (logs.argmax(1) == labels).double())))
-    told.reverse()
-    fits, losses, hits = zip(*told, strict=True)
-    return _Judged(list(fits), grid.new_tensor(losses), grid.new_tensor(hits))
+        loss = -(share @ logs.gather(1, labels[:, None])[:, 0])
+        told.append((float(loss), float(share @ (logs.argmax(1) == labels).double())))
+    losses, hits = torch.tensor(told, dtype=torch.float64).T
+    return losses, hits
 
 
-def _chosen(judged: _Judged, select: str) -> int:
-    loss = judged.log_loss
+def _chosen(losses: Tensor, hits: Tensor, select: str) -> int:
     if select == "accuracy":
-        loss = loss.masked_fill(judged.accuracy < judged.accuracy.max(), float("inf"))
-    return int((loss == loss.min()).nonzero()[-1])
+        losses = losses.masked_fill(hits < hits.max(), float("inf"))
+    return int((losses == losses.min()).nonzero()[-1])

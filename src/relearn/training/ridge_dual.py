@@ -105,7 +105,6 @@ def _decomposed(gram: Tensor, targets: Targets, row_mean: Tensor, *, digits: flo
         basis=vectors * root[:, None],
         targets=vectors.T @ centred,
         rows=len(root),
-        digits=digits,
     )
     block = RowBlock(vectors, centred, 1 - share, targets.values, targets.labels, targets.weights)
     return Dual(spectrum, block, Means(row_mean, target_mean))
@@ -119,4 +118,5 @@ def _mirror(unit: Tensor) -> Tensor:
 
 
 def _reflected(matrix: Tensor, mirror: Tensor) -> Tensor:
-    return torch.addr(matrix, mirror, mirror @ matrix, alpha=-2.0)
+    turned: Tensor = torch.addr(matrix, mirror, mirror @ matrix, alpha=-2.0)
+    return turned

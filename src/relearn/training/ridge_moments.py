@@ -108,7 +108,7 @@ class Moments:
         digits = torch.finfo(torch.float64).eps
         values, vectors = eigen((gram + gram.T) * (unit / 2), digits, what="features")
         cross = self._cross - torch.outer(self._sum, means.targets)
-        return Spectrum(values, vectors, vectors.T @ cross * unit, self.rows, digits)
+        return Spectrum(values, vectors, vectors.T @ cross * unit, self.rows)
 
     def block(self, features: Tensor, targets: Targets, spectrum: Spectrum) -> RowBlock:
         """Return rows of the second pass as leave-one-out needs them.

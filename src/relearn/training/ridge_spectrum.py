@@ -28,14 +28,12 @@ class Spectrum:
         basis: From coordinates to coefficients, shape (coefficients, rank).
         targets: Coordinates of the centred targets, shape (rank, outputs).
         rows: Number n of rows.
-        digits: Relative accuracy of the eigenvalues.
     """
 
     eigenvalues: Tensor
     basis: Tensor
     targets: Tensor
     rows: int
-    digits: float
 
     @property
     def scale(self) -> float:
@@ -46,7 +44,7 @@ class Spectrum:
     def noise(self) -> float:
         """Eigenvalues below this are 0 up to rounding."""
         largest = float(self.eigenvalues[-1]) if len(self.eigenvalues) else 0.0
-        return self.digits * max(1, len(self.eigenvalues)) * largest
+        return torch.finfo(torch.float64).eps * len(self.eigenvalues) * largest
 
     def coefficients(self, penalty: float) -> Tensor:
         """Return basis D targets, shape (coefficients, outputs).
@@ -72,7 +70,7 @@ def eigen(gram: Tensor, digits: float, *, what: str) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(gram)
     if len(values):
         low, high = float(values[0]), float(values[-1])
-        if low < -len(values) * max(digits, torch.finfo(torch.float64).eps) * max(high, -low):
+        if low < -len(values) * digits * max(high, -low):
             raise ParameterError(
                 f"{what}: smallest eigenvalue {low:.3g} beside a largest of {high:.3g}, expected "
                 "a positive semi-definite matrix; compute it in float64 or look at the kernel"
