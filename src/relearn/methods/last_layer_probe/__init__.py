@@ -1,0 +1,1 @@
+"""Last-layer probe: what frozen or random features and a convex head already solve."""
