@@ -11,7 +11,7 @@ callable is taken (by quadrature), and the gradient at rho = 1 and rho = -1 is t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import torch
 from relearn.errors import ParameterError, near_miss, one_of
 from relearn.methods.last_layer_probe.dual_form import DualForm, DualWithSlope
 from relearn.methods.last_layer_probe.named_activations import NAMED, Named
+from relearn.methods.last_layer_probe.numeric_duals import numeric_form
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,7 @@ class Activation:
         kinks: Where s or its derivative jumps, increasing.
         form: Moments and duals, in closed form or by quadrature.
         closed: Whether ``form`` is a closed form.
+        own: Whether it was made from a callable by ``activation_from``.
     """
 
     name: str
@@ -44,12 +46,13 @@ class Activation:
     kinks: tuple[float, ...]
     form: DualForm = field(repr=False, compare=False)
     closed: bool
+    own: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by name, so that workers can be sent activations."""
-        if self.name in NAMED:
-            return _rebuilt, (self.name, dict(self.parameters))
-        return object.__reduce__(self)  # type: ignore[return-value]
+        """Pickle what builds it, so that workers can be sent activations."""
+        if self.own:
+            return _rebuilt_from, (self.apply, self.name, self.kinks)
+        return _rebuilt, (self.name, dict(self.parameters))
 
     @property
     def second_moment(self) -> float:
@@ -92,10 +95,9 @@ class Activation:
         Args:
             rho: Float32 or float64, any shape; clamped to [-1, 1], which rounding may leave.
         """
-        inside = _inside(rho)
         if not (torch.is_grad_enabled() and rho.requires_grad):
-            return self.form.dual(inside)
-        value: Tensor = DualWithSlope.apply(inside, self.form.dual, self.form.derivative)
+            return self.form.dual(rho.clamp(-1, 1))
+        value: Tensor = DualWithSlope.apply(rho, self.form.dual, self.form.derivative)
         return value
 
     def derivative_dual(self, rho: Tensor) -> Tensor:
@@ -104,7 +106,7 @@ class Activation:
         Args:
             rho: As for ``dual``. At 1 the result is ``slope``, infinite where s jumps.
         """
-        return self.form.derivative(_inside(rho))
+        return self.form.derivative(rho.clamp(-1, 1))
 
     def general(self, a: Tensor, b: Tensor, d: Tensor) -> Tensor:
         """Return E[s(U) s(V)], not normalised, for Cov(U, V) = [[a, b], [b, d]].
@@ -127,15 +129,14 @@ class Activation:
         return self.form.coefficients(count)
 
 
-def _inside(rho: Tensor) -> Tensor:
-    # a clamp would pass half of the gradient at the border itself
-    return (
-        rho + (rho.detach().clamp(-1, 1) - rho.detach()) if rho.requires_grad else rho.clamp(-1, 1)
-    )
-
-
 def _rebuilt(name: str, parameters: dict[str, Any]) -> Activation:
     return activation_of(name, **parameters)
+
+
+def _rebuilt_from(
+    apply: Callable[[Tensor], Tensor], name: str, kinks: tuple[float, ...]
+) -> Activation:
+    return activation_from(apply, name=name, kinks=kinks)
 
 
 def known_activations() -> tuple[str, ...]:
@@ -171,6 +172,32 @@ def activation_of(name: str, **parameters: Any) -> Activation:
             "and above 0; take smaller parameters"
         )
     return Activation(name, chosen, named.function(**chosen), named.kinks, form, named.closed)
+
+
+def activation_from(
+    apply: Callable[[Tensor], Tensor], *, name: str, kinks: Sequence[float] = ()
+) -> Activation:
+    """Return an activation made from any elementwise function, its dual found by quadrature.
+
+    Args:
+        apply: Floating tensor -> tensor of the same shape.
+        name: How reports call it; not one of ``known_activations()``.
+        kinks: Every place where the function or its derivative jumps.
+
+    Raises:
+        ParameterError: The name is taken, a kink is not finite, or the function is not
+            elementwise, is 0, has infinite variance or a kink that is not named.
+    """
+    if name in NAMED:
+        raise ParameterError(
+            f"activation: {name!r} is the name of a known activation, expected another; "
+            f"use activation_of({name!r})"
+        )
+    if not all(math.isfinite(kink) for kink in kinks):
+        raise ParameterError(f"activation.{name}.kinks: got {list(kinks)}, expected finite numbers")
+    places = tuple(sorted({float(kink) for kink in kinks}))
+    form = numeric_form(apply, name=name, kinks=places)
+    return Activation(name, {}, apply, places, form, closed=False, own=True)
 
 
 def _unknown_parameter(name: str, parameter: str, named: Named) -> ParameterError:

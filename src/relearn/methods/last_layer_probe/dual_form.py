@@ -65,13 +65,14 @@ class DualWithSlope(torch.autograd.Function):
 
         Args:
             ctx: Autograd's memory.
-            rho: In [-1, 1].
+            rho: In [-1, 1] but for rounding.
             dual: Its value.
             derivative: Its slope.
         """
-        ctx.save_for_backward(rho)
+        inside = rho.clamp(-1, 1)  # rounding; no gradient is lost at the border
+        ctx.save_for_backward(inside)
         ctx.derivative = derivative
-        return dual(rho)
+        return dual(inside)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
@@ -87,14 +88,13 @@ class DualWithSlope(torch.autograd.Function):
 
 
 def correlation(a: Tensor, b: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rho = B / sqrt(A D) in [-1, 1] and sqrt(A D), broadcast; rho is 0 where A D is 0.
+    """Return rho = B / sqrt(A D), which rounding may push past 1, and sqrt(A D); 0 where A D = 0.
 
     Args:
         a: Variances A, at least 0.
         b: Covariances B.
         d: Variances D, at least 0.
     """
-    scale = (a * d).sqrt()
-    empty = scale == 0
-    rho = torch.where(empty, torch.zeros_like(b), b / torch.where(empty, 1.0, scale))
-    return rho.clamp(-1, 1), scale
+    empty = a * d == 0
+    scale = torch.where(empty, 1.0, a * d).sqrt()  # no root of 0, whose gradient is infinite
+    return torch.where(empty, 0.0, b / scale), torch.where(empty, 0.0, scale)

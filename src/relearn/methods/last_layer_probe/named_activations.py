@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from relearn.methods.last_layer_probe import piecewise_duals, polynomial_duals, smooth_duals
 from relearn.methods.last_layer_probe.hermite import hermite_sum
+from relearn.methods.last_layer_probe.numeric_duals import numeric_form
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +90,19 @@ def _scaled(function: Callable[[Tensor], Tensor]) -> Callable[..., Callable[[Ten
     return lambda scale: lambda t: function(scale * t)
 
 
+def _by_quadrature(name: str, apply: Callable[[Tensor], Tensor]) -> Named:
+    return Named(_fixed(apply), cache(partial(numeric_form, apply, name=name)), closed=False)
+
+
+def _elu(alpha: float) -> Callable[[Tensor], Tensor]:
+    return partial(functional.elu, alpha=alpha)
+
+
+@cache
+def _elu_form(alpha: float) -> DualForm:
+    return numeric_form(_elu(alpha), name="elu", kinks=(0.0,))
+
+
 def _unit(degree: int) -> list[float]:
     return [0.0] * degree + [1.0]
 
@@ -146,4 +160,9 @@ NAMED: dict[str, Named] = {
         {"coefficients": [0.0, 1.0, 1.0]},
         {"coefficients": SERIES},
     ),
+    "tanh": _by_quadrature("tanh", torch.tanh),
+    "sigmoid": _by_quadrature("sigmoid", torch.sigmoid),
+    "silu": _by_quadrature("silu", functional.silu),
+    "softplus": _by_quadrature("softplus", functional.softplus),
+    "elu": Named(_elu, _elu_form, {"alpha": 1.0}, {"alpha": POSITIVE}, kinks=(0.0,), closed=False),
 }

@@ -1,0 +1,289 @@
+"""What depth does to correlations, before anything is trained.
+
+A fully connected layer with bias share beta maps the correlation rho of two inputs to
+f(rho) = dual(beta + (1 - beta) rho). On [0, 1] f is increasing and convex with f(1) = 1, so that
+the slope at 1, chi = (1 - beta) dual'(1), decides: chi <= 1 drives every pair to 1, chi > 1 drives
+every pair to the fixed point alpha below 1. Either way a deep kernel has forgotten its inputs.
+
+Daniely, Frostig, Singer 2016, arXiv 1602.05897 (Hermite series of duals, normalised networks);
+Poole et al. 2016 and Schoenholz et al. 2017 for chi. The thresholds of the warnings are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from scipy.optimize import brentq
+
+from relearn.errors import ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from relearn.methods.last_layer_probe.activations import Activation
+
+SAME = 1e-6  # a slope this near 1 is critical: numeric duals know it to about 1e-7
+SMALLEST_SPREAD = 0.1
+SINGLE = 1e-5  # differences of correlations that float32 sums over a few hundred terms lose
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Where correlations go with depth.
+
+    Attributes:
+        correlation: alpha, the smallest fixed point in [0, 1].
+        slope_at_one: chi, the slope of the layer's map at 1, may be infinite.
+        rate: The map's slope at alpha: each layer multiplies the distance to alpha by it.
+        regime: ``collapses to 1``, ``collapses to identity`` (alpha off the diagonal, 1 on it),
+            ``critical`` (to 1, but like 1 / depth^2) or ``keeps``.
+    """
+
+    correlation: float
+    slope_at_one: float
+    rate: float
+    regime: str
+
+
+@dataclass(frozen=True)
+class DepthReport:
+    """What a fully connected stack does to pairs of inputs.
+
+    Attributes:
+        activations: Names from the input up.
+        beta: Bias share.
+        rho0: Correlations of the pairs that are followed, increasing.
+        curve: Their correlation after 0, 1, .. layers, ``curve[layer][pair]``.
+        fixed: Where the stack, repeated for ever, takes them.
+        spread: Difference between the first and last pair after the last layer.
+        useful_depth: Layers after which the spread is still at least ``smallest_spread``.
+        warnings: One sentence each; empty if nothing degenerates.
+    """
+
+    activations: tuple[str, ...]
+    beta: float
+    rho0: tuple[float, ...]
+    curve: tuple[tuple[float, ...], ...]
+    fixed: FixedPoint
+    spread: float
+    useful_depth: int
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for a JSON file; an infinite slope becomes None."""
+        told = asdict(self)
+        if math.isinf(self.fixed.slope_at_one):
+            told["fixed"]["slope_at_one"] = None
+        return told
+
+
+def correlation_curve(
+    activation: Activation | Sequence[Activation],
+    *,
+    beta: float,
+    depth: int,
+    rho0: float | Sequence[float],
+) -> Tensor:
+    """Return the correlations after 0 .. depth layers, float64, shape (depth + 1, pairs).
+
+    Args:
+        activation: The same for all layers, or one per layer from the input up.
+        beta: Bias share, from 0 to 1.
+        depth: Number of layers, at least 1; the length of the list if one is given.
+        rho0: Correlations of the input pairs, in [-1, 1].
+
+    Raises:
+        ParameterError: A value is out of range.
+    """
+    layers = _layers(activation, depth)
+    _check_share(beta)
+    start = [rho0] if isinstance(rho0, (int, float)) else list(rho0)
+    if not start or not all(-1 <= rho <= 1 for rho in start):
+        raise ParameterError(f"rho0: got {start}, expected correlations from -1 to 1")
+    rows = [torch.tensor(start, dtype=torch.float64)]
+    for layer in layers:
+        rows.append(layer.dual(beta + (1 - beta) * rows[-1]))
+    return torch.stack(rows)
+
+
+def fixed_point(activation: Activation | Sequence[Activation], *, beta: float = 0.0) -> FixedPoint:
+    """Return where correlations go when the layer, or the whole list, is repeated for ever.
+
+    Args:
+        activation: One layer, or a list that is taken as one block.
+        beta: Bias share, from 0 to 1.
+
+    Raises:
+        ParameterError: ``beta`` is out of range or the list is empty.
+    """
+    layers = [activation] if not isinstance(activation, Sequence) else list(activation)
+    layers = _layers(layers, len(layers))
+    _check_share(beta)
+    chi = math.prod((1 - beta) * layer.slope for layer in layers) if beta < 1 else 0.0
+    if _is_linear(layers) and beta == 0:
+        return FixedPoint(1.0, chi, 1.0, "keeps")
+    if abs(chi - 1) <= SAME:
+        return FixedPoint(1.0, chi, 1.0, "critical")
+    if chi < 1:
+        return FixedPoint(1.0, chi, chi, "collapses to 1")
+    alpha = _root_below_one(layers, beta)
+    return FixedPoint(alpha, chi, _slope_at(layers, beta, alpha), "collapses to identity")
+
+
+def effective_rank(kernel: Tensor, *, centred: bool = True) -> float:
+    """Return exp of the entropy of the kernel's spectrum: how many directions it really holds.
+
+    Args:
+        kernel: Symmetric, positive semi-definite, shape (n, n).
+        centred: Take the mean away first (H K H), as a head with a bias does.
+
+    Returns:
+        From 1 to n; 0 if nothing is left after centring.
+
+    Raises:
+        ParameterError: The matrix is not square or not finite.
+    """
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.isfinite().all():
+        raise ParameterError(
+            f"kernel: got shape {tuple(kernel.shape)}, expected a finite square matrix"
+        )
+    matrix = kernel.detach().double()
+    if centred:
+        matrix = matrix - matrix.mean(0) - matrix.mean(1, keepdim=True) + matrix.mean()
+    values = torch.linalg.eigvalsh(matrix).clamp_min(0)
+    if float(values.sum()) <= 1e-14 * len(values) * float(kernel.abs().max()):
+        return 0.0
+    share = values / values.sum()
+    return float(torch.special.entr(share).sum().exp())
+
+
+def depth_report(
+    activation: Activation | Sequence[Activation],
+    *,
+    depth: int,
+    beta: float = 0.0,
+    rho0: Sequence[float] = (0.0, 0.5, 0.9),
+    replicas: int | None = None,
+    smallest_spread: float = SMALLEST_SPREAD,
+) -> DepthReport:
+    """Return the correlation curve, the fixed point and the warnings of a fully connected stack.
+
+    Args:
+        activation: The same for all layers, or one per layer from the input up.
+        depth: Number of layers; the length of the list if one is given.
+        beta: Bias share, from 0 to 1.
+        rho0: At least two correlations to follow, such as the 5 % and 95 % quantiles of the data.
+        replicas: Width of a random network of this shape, or None for the kernel alone.
+        smallest_spread: Warn where pairs differ by less than this after the last layer; ours.
+
+    Raises:
+        ParameterError: A value is out of range.
+    """
+    pairs = sorted(rho0)
+    if len(pairs) < 2:
+        raise ParameterError(f"rho0: got {list(rho0)}, expected at least two correlations")
+    if replicas is not None and replicas < 1:
+        raise ParameterError(f"replicas: got {replicas}, expected at least 1")
+    layers = _layers(activation, depth)
+    curve = correlation_curve(layers, beta=beta, depth=depth, rho0=pairs)
+    spreads = curve[:, -1] - curve[:, 0]
+    useful = int((spreads >= smallest_spread).long().cumprod(0).sum()) - 1
+    fixed = fixed_point(layers if len(set(layers)) > 1 else layers[0], beta=beta)
+    spread = float(spreads[-1])
+    warnings = [
+        *_degenerates(fixed, curve[-1], max(useful, 0), smallest_spread),
+        *_drowns(spread, replicas),
+    ]
+    return DepthReport(
+        activations=tuple(layer.name for layer in layers),
+        beta=beta,
+        rho0=tuple(pairs),
+        curve=tuple(tuple(row) for row in curve.tolist()),
+        fixed=fixed,
+        spread=spread,
+        useful_depth=max(useful, 0),
+        warnings=tuple(warnings),
+    )
+
+
+def _degenerates(fixed: FixedPoint, last: Tensor, useful: int, smallest_spread: float) -> list[str]:
+    spread, told = float(last[-1] - last[0]), []
+    if spread < smallest_spread:
+        whither = {
+            "collapses to identity": f"all pairs go to {fixed.correlation:.3g} while the diagonal "
+            "stays 1: the kernel turns into the identity and nothing generalises",
+            "collapses to 1": "all pairs go to 1: all inputs look alike",
+            "critical": "all pairs go to 1, slowly (like 1 / depth^2): all inputs look alike",
+            "keeps": "the pairs were that close from the beginning",
+        }[fixed.regime]
+        told.append(
+            f"after the last layer the pairs differ by {spread:.2g} only "
+            f"(at least {smallest_spread:g} up to layer {useful}); {whither}"
+        )
+    if float(1 - last[-1]) < SINGLE:
+        told.append("correlations are within 1e-5 of 1: use float64 and expect a singular kernel")
+    return told
+
+
+def _drowns(spread: float, replicas: int | None) -> list[str]:
+    """Return the warning that the noise of a finite width is larger than what is left to see."""
+    noise = 0.0 if replicas is None else 1 / math.sqrt(replicas)
+    if spread >= noise:
+        return []
+    return [
+        f"a random network of {replicas} replicas has noise of about {noise:.2g} in its "
+        f"kernel (1 / sqrt(r), ours), more than the {spread:.2g} by which the pairs differ"
+    ]
+
+
+def _layers(activation: Activation | Sequence[Activation], depth: int) -> list[Activation]:
+    if depth < 1:
+        raise ParameterError(f"depth: got {depth}, expected at least 1")
+    if not isinstance(activation, Sequence):
+        return [activation] * depth
+    if len(activation) != depth:
+        raise ParameterError(f"depth: got {depth} for a list of {len(activation)} activations")
+    return list(activation)
+
+
+def _check_share(beta: float) -> None:
+    if not 0 <= beta <= 1:
+        raise ParameterError(f"beta: got {beta}, expected a bias share from 0 to 1")
+
+
+def _is_linear(layers: Sequence[Activation]) -> bool:
+    return all(float(layer.coefficients(2)[1]) ** 2 > 1 - SAME for layer in layers)
+
+
+def _through(layers: Sequence[Activation], beta: float, rho: float) -> float:
+    value = torch.tensor(rho, dtype=torch.float64)
+    for layer in layers:
+        value = layer.dual(beta + (1 - beta) * value)
+    return float(value)
+
+
+def _slope_at(layers: Sequence[Activation], beta: float, rho: float) -> float:
+    value, slope = torch.tensor(rho, dtype=torch.float64), 1.0
+    for layer in layers:
+        inner = beta + (1 - beta) * value
+        slope *= (1 - beta) * float(layer.derivative_dual(inner))
+        value = layer.dual(inner)
+    return slope
+
+
+def _root_below_one(layers: Sequence[Activation], beta: float) -> float:
+    """Return the fixed point below 1 of a convex map whose slope at 1 is above 1."""
+
+    def excess(rho: float) -> float:
+        return _through(layers, beta, rho) - rho
+
+    if excess(0.0) <= 1e-12:
+        return 0.0
+    gap = 0.5
+    while excess(1 - gap) >= 0 and gap > 1e-9:
+        gap /= 2
+    return float(brentq(excess, 0.0, 1 - gap, xtol=1e-12)) if gap > 1e-9 else 1.0
