@@ -89,7 +89,7 @@ def open_session(
         DataError: The images do not suffice.
     """
     found = arm_named(config, arm)
-    _require_trained(base, found)
+    require_trained(base, found)
     return Session(
         base=base,
         stream=stream,
@@ -103,8 +103,16 @@ def open_session(
     )
 
 
-def _require_trained(base: Checkpoint, arm: Arm) -> None:
-    """Refuse to call a net pretrained that nobody has trained."""
+def require_trained(base: Checkpoint, arm: Arm) -> None:
+    """Refuse to call a net pretrained that nobody has trained.
+
+    Args:
+        base: The base net.
+        arm: That may need its weights.
+
+    Raises:
+        ParameterError: It does, and they are as they were drawn.
+    """
     if arm.kind not in ("frozen", "unfrozen", "fine_tuned"):
         return
     told = base.provenance
