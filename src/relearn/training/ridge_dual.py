@@ -114,9 +114,8 @@ def _mirror(unit: Tensor) -> Tensor:
     """Return v of the reflection 1 - 2 v v' / v'v that takes a unit vector to the first axis."""
     normal = unit.clone()
     normal[0] += 1.0  # entries are positive, so that nothing cancels; the image is minus the axis
-    return normal / normal.norm()
+    return torch.nn.functional.normalize(normal, dim=0)
 
 
 def _reflected(matrix: Tensor, mirror: Tensor) -> Tensor:
-    turned: Tensor = torch.addr(matrix, mirror, mirror @ matrix, alpha=-2.0)
-    return turned
+    return torch.addr(matrix, mirror, mirror @ matrix, alpha=-2.0)
