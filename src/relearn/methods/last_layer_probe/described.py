@@ -195,9 +195,13 @@ def drawn_body(body: BodyDescription) -> nn.Module:
         replicas=int(told["replicas"]),
         inputs_shape=(channels, side, side),
         seed=int(told["seed"]),
-        gain=float(told["gain"]),
-        input_norm=str(told["input_norm"]),
+        classes=1,
+        input_norm=told["input_norm"],
     )
+    if told["gain"] != 1:
+        with torch.no_grad():
+            for weight in net.body.parameters():
+                weight.mul_(float(told["gain"]))
     return net.eval().requires_grad_(requires_grad=False)
 
 

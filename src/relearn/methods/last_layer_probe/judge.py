@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from relearn.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from relearn.evaluation.calibration import brier_score, negative_log_likelihood
 from relearn.evaluation.classification import accuracy_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from relearn.methods.last_layer_probe.session import Session
-
-_BINS = 15
 
 
 def judge(session: Session, *, validation: Tensor, test: Tensor, step: int = 0) -> None:
@@ -38,7 +36,7 @@ def judge(session: Session, *, validation: Tensor, test: Tensor, step: int = 0) 
         step,
         {
             "nll": negative_log_likelihood(test, labels),
-            "ece": expected_calibration_error(test, labels, bins=_BINS),
+            "brier": brier_score(test, labels),
         },
     )
     session.predictions = {
