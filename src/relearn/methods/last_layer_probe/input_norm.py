@@ -59,7 +59,7 @@ def default_norm(skeleton: Skeleton) -> InputNorm:
 
 
 def embed(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int = 3) -> Embedded:
-    """Return inputs as the vectors that the input nodes of a skeleton see.
+    """Return inputs as the vectors that the input nodes of a skeleton see, checked.
 
     Args:
         x: Finite floating numbers; shape (n, channels, height, width) with the skeleton's grid, or
@@ -75,22 +75,63 @@ def embed(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int = 3) -> 
         DataError: A shape that does not fit, NaN, or an input of zero norm.
         ParameterError: An unknown norm, an even patch, or values outside 0..1 with ``pair``.
     """
+    check_inputs(x, skeleton, norm, patch=patch)
+    placed = place(x, skeleton, norm, patch=patch)
+    unit = norm in ("pair", "patch") or (norm == "global" and skeleton.grid == (1, 1))
+    return Embedded(placed.permute(2, 3, 0, 1).contiguous(), unit)
+
+
+def place(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int = 3) -> Tensor:
+    """Return inputs as vectors without a check, so that a network can be exported with it.
+
+    Args:
+        x: As in ``embed``.
+        skeleton: Likewise.
+        norm: Likewise.
+        patch: Likewise.
+
+    Returns:
+        Shape (n, dimension, height, width).
+    """
+    flat = skeleton.grid == (1, 1)
+    images = x.flatten(1)[:, :, None, None] if flat else x
+    if norm == "pair":
+        return _pairs(images)
+    if norm == "patch":
+        return _patches(images, 1 if flat else patch)
+    if norm == "global":
+        positions = skeleton.grid[0] * skeleton.grid[1]
+        length = images.flatten(1).norm(dim=1).div(math.sqrt(positions))
+        images = images / length[:, None, None, None]
+    return images
+
+
+def check_inputs(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int = 3) -> None:
+    """Raise an error where inputs cannot be placed.
+
+    Args:
+        x: As in ``embed``.
+        skeleton: Likewise.
+        norm: Likewise.
+        patch: Likewise.
+
+    Raises:
+        DataError: As ``embed``.
+        ParameterError: Likewise.
+    """
     if norm not in get_args(InputNorm):
         raise one_of(PARAMETER, norm, get_args(InputNorm))
+    if patch < 1 or patch % 2 == 0:
+        raise ParameterError(f"last_layer_probe.patch: got {patch}, expected an odd number >= 1")
     _check(x, skeleton)
     if norm in ("global", "none"):
         _check_lengths(x, norm)
-    images = x.reshape(len(x), -1, 1, 1) if skeleton.grid == (1, 1) else x
-    if norm == "pair":
-        images = _pairs(images)
-    elif norm == "patch":
-        images = _patches(images, patch if skeleton.grid != (1, 1) else 1)
-    elif norm == "global":
-        positions = images.shape[2] * images.shape[3]
-        length = images.flatten(1).norm(dim=1).div(math.sqrt(positions))
-        images = images / length.view(-1, 1, 1, 1)
-    unit = norm in ("pair", "patch") or (norm == "global" and skeleton.grid == (1, 1))
-    return Embedded(images.permute(2, 3, 0, 1).contiguous(), unit)
+    low, high = float(x.detach().min()), float(x.detach().max())
+    if norm == "pair" and (low < 0 or high > 1):
+        raise ParameterError(
+            f"{PARAMETER}: pair needs values from 0 to 1, got {low:g} to {high:g}; expected pixels "
+            "in 0..1, or input_norm: patch"
+        )
 
 
 def _check(x: Tensor, skeleton: Skeleton) -> None:
@@ -124,12 +165,6 @@ def _check_lengths(x: Tensor, norm: InputNorm) -> None:
 
 
 def _pairs(images: Tensor) -> Tensor:
-    low, high = float(images.detach().min()), float(images.detach().max())
-    if low < 0 or high > 1:
-        raise ParameterError(
-            f"{PARAMETER}: pair needs values from 0 to 1, got {low:g} to {high:g}; expected pixels "
-            "in 0..1, or input_norm: patch"
-        )
     angle = images * (math.pi / 2)
     return torch.cat([angle.cos(), angle.sin()], dim=1) / math.sqrt(images.shape[1])
 
@@ -137,10 +172,6 @@ def _pairs(images: Tensor) -> Tensor:
 def _patches(images: Tensor, side: int) -> Tensor:
     """Return patches with a 1 behind, each of length 1; beyond the border there is 0."""
     height, width = images.shape[2:]
-    if side < 1 or side % 2 == 0:
-        raise ParameterError(
-            f"last_layer_probe.patch: got {side}, expected an odd number of pixels"
-        )
     if side > 1:
         columns = unfold(images, side, padding=side // 2)
         images = columns.view(len(images), -1, height, width)
