@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from relearn.methods.last_layer_probe.arms import Arm
+    from relearn.methods.last_layer_probe.bodies_config import InputNorm
     from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
     from relearn.methods.last_layer_probe.session import Session
 
@@ -96,7 +97,7 @@ def skeleton_config_of(config: LastLayerProbeConfig, arm: Arm) -> SkeletonConfig
     return SkeletonConfig.model_validate(plain)
 
 
-def input_norm_of(config: LastLayerProbeConfig, skeleton: SkeletonConfig) -> str:
+def input_norm_of(config: LastLayerProbeConfig, skeleton: SkeletonConfig) -> InputNorm:
     """Return how inputs are placed on spheres for a skeleton.
 
     Args:
@@ -108,7 +109,7 @@ def input_norm_of(config: LastLayerProbeConfig, skeleton: SkeletonConfig) -> str
     return bodies.fully_connected.input_norm if chain else bodies.convolutional.input_norm
 
 
-def skeleton_for(config: LastLayerProbeConfig, arm: Arm, *, side: int) -> tuple[Skeleton, str]:
+def skeleton_for(config: LastLayerProbeConfig, arm: Arm, *, side: int) -> tuple[Skeleton, InputNorm]:
     """Return the skeleton of an arm for images of one size, and the norm of its input.
 
     Args:
@@ -133,7 +134,7 @@ def built(declared: SkeletonConfig, side: int) -> Skeleton:
     return Skeleton.from_config(declared, grid=(side, side))
 
 
-def skeleton_of(session: Session) -> tuple[Skeleton, str]:
+def skeleton_of(session: Session) -> tuple[Skeleton, InputNorm]:
     """Return the skeleton of a session's arm, and the norm of its input.
 
     Args:
@@ -239,6 +240,6 @@ def body_norm(net: nn.Module) -> float:
     Args:
         net: Any.
     """
-    tensors = [*net.parameters(), *net.buffers()]
+    tensors = [t.detach() for t in (*net.parameters(), *net.buffers())]
     return float(sum(float(t.double().square().sum()) for t in tensors) ** 0.5)
 

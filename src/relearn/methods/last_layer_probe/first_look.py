@@ -9,17 +9,14 @@ import torch
 from relearn.data.batches import to_float
 from relearn.methods.last_layer_probe.activations import activation_of
 from relearn.methods.last_layer_probe.arms import Arm, arms_of
-from relearn.methods.last_layer_probe.depth import (
-    correlation_curve,
-    effective_rank,
-    fixed_point,
-)
+from relearn.methods.last_layer_probe.depth import correlation_curve, fixed_point
 from relearn.methods.last_layer_probe.described import skeleton_for
 from relearn.methods.last_layer_probe.init_report import unclassified
 from relearn.methods.last_layer_probe.kernel import dual_kernel
 from relearn.methods.last_layer_probe.normalised_init import normalised_init_
 from relearn.methods.last_layer_probe.represent import float_images
 from relearn.methods.last_layer_probe.samples import draw_samples
+from relearn.methods.last_layer_probe.scores import effective_rank
 from relearn.methods.last_layer_probe.session import require_trained
 from relearn.methods.last_layer_probe.special import look_at, reasons_of
 from relearn.models.checkpoint import build_fresh
@@ -96,7 +93,7 @@ def depth_row(arm: Arm, samples: Samples, config: LastLayerProbeConfig) -> dict[
     ).flatten()
     fixed = fixed_point(activation, beta=arm.beta)
     few = float_images(samples.train.images[: told.images])
-    kernel = dual_kernel(skeleton, few, input_norm=norm, dtype=torch.float64)  # type: ignore[arg-type]
+    kernel = dual_kernel(skeleton, few, input_norm=norm, dtype=torch.float64)
     rank = effective_rank(kernel) / len(few)
     end = float(curve[min(skeleton.depth, told.deepest)])
     name = f"{arm.body} ({arm.activation}, beta {arm.beta:g})"

@@ -24,7 +24,8 @@ from relearn.methods.last_layer_probe.described import (
 from relearn.methods.last_layer_probe.features import extract
 from relearn.methods.last_layer_probe.input_norm import embed
 from relearn.methods.last_layer_probe.kernel import dual_kernel
-from relearn.methods.last_layer_probe.nystrom import nystrom_features
+from relearn.methods.last_layer_probe.kernel_memory import forecast
+from relearn.methods.last_layer_probe.nystrom import nystrom_map
 from relearn.methods.last_layer_probe.representation import (
     PARTS,
     Features,
@@ -39,7 +40,9 @@ from relearn.provenance import digest_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from relearn.methods.last_layer_probe.bodies_config import InputNorm
     from relearn.methods.last_layer_probe.session import Session
+    from relearn.methods.last_layer_probe.skeleton import Skeleton
 
 SHIFTED = "shifted"
 """Test images after the corruption of ``sensitivity.shift``."""
@@ -115,7 +118,7 @@ def is_shaken(session: Session) -> bool:
     return asked and plain and session.arm.kind in ("linear", "kernel", "frozen")
 
 
-def pixel_rows(images: Tensor, norm: str) -> Tensor:
+def pixel_rows(images: Tensor, norm: InputNorm) -> Tensor:
     """Return images as one vector each, normalised as the bodies' input is.
 
     Args:
@@ -132,7 +135,7 @@ def pixel_rows(images: Tensor, norm: str) -> Tensor:
     from relearn.methods.last_layer_probe.skeleton import Skeleton
 
     whole = Skeleton.fully_connected(1, activation_of("identity"))
-    return embed(float_images(images), whole, norm).vectors.flatten(0, 1)[0]  # type: ignore[arg-type]
+    return embed(float_images(images), whole, norm).vectors.flatten(0, 1)[0]
 
 
 def _pixels(session: Session) -> Represented:
@@ -189,22 +192,22 @@ def _kernel(session: Session) -> Represented:
     )
     train = found["train"]
     if len(train) > config.kernel.most_images:
-        parts = nystrom_features(
+        rests_on = nystrom_map(
             skeleton,
-            found,
-            landmarks=config.kernel.landmarks,
+            train,
+            landmarks=min(config.kernel.landmarks, len(train)),
             seed=session.seed,
             input_norm=norm,
-            block=config.kernel.block,
         )
+        parts = {part: rests_on.features(images) for part, images in found.items()}
         return Represented({body.label: Features(parts, kinds_of(config))}, body)
-    _require_kernel_room(session, {part: len(images) for part, images in found.items()})
+    _require_kernel_room(session, skeleton, {part: len(x) for part, x in found.items()})
     values = {
         part: dual_kernel(
             skeleton,
             images,
             None if part == "train" else train,
-            input_norm=norm,  # type: ignore[arg-type] # one of four, as checked by the parameters
+            input_norm=norm,
             block=config.kernel.block,
             dtype=torch.float64,
         )
@@ -213,16 +216,29 @@ def _kernel(session: Session) -> Represented:
     return Represented({body.label: Kernels(values)}, body)
 
 
-def _require_kernel_room(session: Session, counts: Mapping[str, int]) -> None:
-    """Refuse a kernel before it is allocated: itself, its decomposition and the rows to judge."""
-    allowed, train = session.config.kernel.memory_gigabytes, counts["train"]
-    needed = 8 * train * (4 * train + sum(counts.values())) / _GIGA
-    if needed > allowed:
+def _require_kernel_room(
+    session: Session, skeleton: Skeleton, counts: Mapping[str, int]
+) -> None:
+    """Refuse a kernel before it is allocated, and say what fits in its place."""
+    told, (channels, side) = session.config.kernel, _shape(session)
+    asked = forecast(
+        skeleton,
+        counts["train"],
+        sum(counts.values()) - counts["train"],
+        dimension=channels * side * side,
+        dtype=torch.float64,
+        landmarks=told.landmarks,
+        limit=int(told.memory_gigabytes * _GIGA),
+    )
+    needed = asked.bytes["exact"]
+    if needed > asked.limit:
+        fits = "fit" if "nystrom" in asked.fitting else "would not fit either"
         raise DataError(
-            f"last_layer_probe.kernel.memory_gigabytes: the kernel of {train} training images and "
-            f"its decomposition take {needed:.1f} GB, more than the {allowed:g} allowed; raise it, "
-            f"or set last_layer_probe.kernel.most_images below {train} so that landmarks stand "
-            "for them (Nystroem)"
+            f"last_layer_probe.kernel.memory_gigabytes: the kernel of {counts['train']} training "
+            f"images takes {needed / _GIGA:.1f} GB, more than the {told.memory_gigabytes:g} "
+            f"allowed; raise it, or set last_layer_probe.kernel.most_images below "
+            f"{counts['train']} so that landmarks stand for them, which {fits} "
+            f"({asked.bytes['nystrom'] / _GIGA:.1f} GB)"
         )
 
 

@@ -36,7 +36,7 @@ def measure_error(session: Session, representation: Representation) -> None:
     skeleton, norm = skeleton_of(session)
     rows = representation.parts["train"][: told.images].double()
     images = session.samples.train.images[: told.images].float() / 255
-    limit = dual_kernel(skeleton, images, input_norm=norm, dtype=torch.float64)  # type: ignore[arg-type]
+    limit = dual_kernel(skeleton, images, input_norm=norm, dtype=torch.float64)
     # a convolutional body has several features a replica, over which its kernel is a mean
     error = rows @ rows.T / session.arm.replicas - limit
     pairs = len(rows) * (len(rows) - 1) / 2

@@ -97,7 +97,7 @@ class Reading:
             [self.right[above, seed] for seed in seeds], [self.right[below, seed] for seed in seeds]
         )
         outside = found.low is None or found.high is None or found.low > 0 or found.high < 0
-        clear = outside and abs(found.mean) > noise
+        clear = bool(outside and abs(found.mean) > noise)
         says = said_of(pair, found.mean, clear=clear)
         return Gap(below, above, found.mean, found.low, found.high, clear, says)
 
