@@ -42,7 +42,9 @@ CASES = [
 HOMOGENEOUS = {"identity": 1, "relu": 1, "leaky_relu": 1, "ab_relu": 1, "abs": 1}
 HOMOGENEOUS |= {"step": 0, "sign": 0, "square": 2}
 KINKED = {"relu", "leaky_relu", "ab_relu", "abs", "step", "sign"}
-every = pytest.mark.parametrize("activation", [activation_of(n, **p) for n, p in CASES], ids=str)
+every = pytest.mark.parametrize(
+    "activation", [activation_of(n, **p) for n, p in CASES], ids=lambda a: a.name
+)
 smooth = pytest.mark.parametrize(
     "activation", [activation_of(n, **p) for n, p in CASES if n not in KINKED | {"elu"}], ids=str
 )
@@ -160,6 +162,17 @@ def test_autograd_of_the_dual_is_the_derivative_dual_everywhere_and_never_nan(ac
     assert not found.isnan().any()
     (silent,) = torch.autograd.grad((activation.dual(rho) * 0.0).sum(), rho)
     assert not silent.isnan().any()
+
+
+@every
+def test_second_derivatives_follow_from_the_derivative_dual(activation):
+    rho = torch.tensor([-0.6, 0.1, 0.8], dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(activation.dual(rho).sum(), rho, create_graph=True)
+    second = torch.autograd.grad(first.sum(), rho, allow_unused=True)[0] if first.grad_fn else None
+    found = torch.zeros_like(rho) if second is None else second
+    step, at = 1e-4, rho.detach()
+    expected = activation.derivative_dual(at + step) - activation.derivative_dual(at - step)
+    assert torch.allclose(found, expected / (2 * step), atol=1e-5)
 
 
 def test_rounding_past_one_keeps_value_and_gradient():
