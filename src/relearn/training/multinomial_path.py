@@ -22,7 +22,7 @@ from relearn.training.head_targets import (
     check_labels,
 )
 from relearn.training.multinomial import TOLERANCE, MultinomialFit, read_problem
-from relearn.training.ridge_spectrum import border_warning, check_penalties
+from relearn.training.ridge_spectrum import ROUNDING, border_warning, check_penalties
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,5 +214,5 @@ def _judge(
 
 def _chosen(losses: Tensor, hits: Tensor, select: str) -> int:
     if select == "accuracy":
-        losses = losses.masked_fill(hits < hits.max(), float("inf"))
-    return int((losses == losses.min()).nonzero()[-1])
+        losses = losses.masked_fill(hits < hits.max() - ROUNDING, float("inf"))
+    return int((losses <= losses.min() * (1 + ROUNDING)).nonzero()[-1])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GRID = (-8.0, 2.0, 41)
 SELECTIONS = ("squared_error", "accuracy")
+ROUNDING = 1e-12  # figures that differ by less are equal: sums in another order must not choose
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,8 @@ def choose(error: Tensor, accuracy: Tensor | None, select: str) -> int:
         known = SELECTIONS if accuracy is not None else SELECTIONS[:1]
         raise ParameterError(f"select: got {select!r}, expected one of {', '.join(known)}")
     if select == "accuracy" and accuracy is not None:
-        error = error.masked_fill(accuracy < accuracy.max(), float("inf"))
-    return int((error == error.min()).nonzero()[-1])
+        error = error.masked_fill(accuracy < accuracy.max() - ROUNDING, float("inf"))
+    return int((error <= error.min() * (1 + ROUNDING)).nonzero()[-1])
 
 
 def border_warning(penalties: Tensor, best: int) -> str:

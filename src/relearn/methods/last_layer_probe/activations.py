@@ -114,7 +114,8 @@ class Activation:
         Args:
             a: Variances of U, at least 0; broadcastable with the others.
             b: Covariances, |b| <= sqrt(a d).
-            d: Variances of V, at least 0.
+            d: Variances of V, at least 0. Where s jumps, the gradients by a, b and d are infinite
+                at |b| = sqrt(a d), and their sum is undefined.
         """
         return self.form.general(a, b, d)
 

@@ -6,15 +6,15 @@ the slope at 1, chi = (1 - beta) dual'(1), decides: chi <= 1 drives every pair t
 every pair to the fixed point alpha below 1. Either way a deep kernel has forgotten its inputs.
 
 Daniely, Frostig, Singer 2016, arXiv 1602.05897 (Hermite series of duals, normalised networks);
-Poole et al. 2016 and Schoenholz et al. 2017 for chi. The thresholds of the warnings are ours.
+Poole et al. 2016 and Schoenholz et al. 2017 for chi.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from scipy.optimize import brentq
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from relearn.methods.last_layer_probe.activations import Activation
 
-SAME = 1e-6  # a slope this near 1 is critical: numeric duals know it to about 1e-7
-SMALLEST_SPREAD = 0.1
-SINGLE = 1e-5  # differences of correlations that float32 sums over a few hundred terms lose
+SAME = 1e-5  # a slope this near 1 is critical: numeric duals with kinks know it to about 1e-6
 
 
 @dataclass(frozen=True)
@@ -49,38 +47,6 @@ class FixedPoint:
     regime: str
 
 
-@dataclass(frozen=True)
-class DepthReport:
-    """What a fully connected stack does to pairs of inputs.
-
-    Attributes:
-        activations: Names from the input up.
-        beta: Bias share.
-        rho0: Correlations of the pairs that are followed, increasing.
-        curve: Their correlation after 0, 1, .. layers, ``curve[layer][pair]``.
-        fixed: Where the stack, repeated for ever, takes them.
-        spread: Difference between the first and last pair after the last layer.
-        useful_depth: Layers after which the spread is still at least ``smallest_spread``.
-        warnings: One sentence each; empty if nothing degenerates.
-    """
-
-    activations: tuple[str, ...]
-    beta: float
-    rho0: tuple[float, ...]
-    curve: tuple[tuple[float, ...], ...]
-    fixed: FixedPoint
-    spread: float
-    useful_depth: int
-    warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for a JSON file; an infinite slope becomes None."""
-        told = asdict(self)
-        if math.isinf(self.fixed.slope_at_one):
-            told["fixed"]["slope_at_one"] = None
-        return told
-
-
 def correlation_curve(
     activation: Activation | Sequence[Activation],
     *,
@@ -99,8 +65,8 @@ def correlation_curve(
     Raises:
         ParameterError: A value is out of range.
     """
-    layers = _layers(activation, depth)
-    _check_share(beta)
+    layers = layers_of(activation, depth)
+    check_share(beta)
     start = [rho0] if isinstance(rho0, (int, float)) else list(rho0)
     if not start or not all(-1 <= rho <= 1 for rho in start):
         raise ParameterError(f"rho0: got {start}, expected correlations from -1 to 1")
@@ -121,8 +87,8 @@ def fixed_point(activation: Activation | Sequence[Activation], *, beta: float = 
         ParameterError: ``beta`` is out of range or the list is empty.
     """
     layers = [activation] if not isinstance(activation, Sequence) else list(activation)
-    layers = _layers(layers, len(layers))
-    _check_share(beta)
+    layers = layers_of(layers, len(layers))
+    check_share(beta)
     chi = math.prod((1 - beta) * layer.slope for layer in layers) if beta < 1 else 0.0
     if _is_linear(layers) and beta == 0:
         return FixedPoint(1.0, chi, 1.0, "keeps")
@@ -161,86 +127,47 @@ def effective_rank(kernel: Tensor, *, centred: bool = True) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def depth_report(
+def rank_curve(
     activation: Activation | Sequence[Activation],
+    correlations: Tensor,
     *,
-    depth: int,
     beta: float = 0.0,
-    rho0: Sequence[float] = (0.0, 0.5, 0.9),
-    replicas: int | None = None,
-    smallest_spread: float = SMALLEST_SPREAD,
-) -> DepthReport:
-    """Return the correlation curve, the fixed point and the warnings of a fully connected stack.
+    depth: int,
+) -> list[float]:
+    """Return the effective rank of the centred dual kernel after 0 .. depth layers.
+
+    It falls towards 1 where inputs grow alike along few directions, and rises towards n - 1 where
+    the kernel turns into the identity.
 
     Args:
         activation: The same for all layers, or one per layer from the input up.
-        depth: Number of layers; the length of the list if one is given.
+        correlations: Of the inputs, shape (n, n), diagonal 1.
         beta: Bias share, from 0 to 1.
-        rho0: At least two correlations to follow, such as the 5 % and 95 % quantiles of the data.
-        replicas: Width of a random network of this shape, or None for the kernel alone.
-        smallest_spread: Warn where pairs differ by less than this after the last layer; ours.
+        depth: Number of layers, at least 1; the length of the list if one is given.
 
     Raises:
-        ParameterError: A value is out of range.
+        ParameterError: A value is out of range or the matrix is not square and finite.
     """
-    pairs = sorted(rho0)
-    if len(pairs) < 2:
-        raise ParameterError(f"rho0: got {list(rho0)}, expected at least two correlations")
-    if replicas is not None and replicas < 1:
-        raise ParameterError(f"replicas: got {replicas}, expected at least 1")
-    layers = _layers(activation, depth)
-    curve = correlation_curve(layers, beta=beta, depth=depth, rho0=pairs)
-    spreads = curve[:, -1] - curve[:, 0]
-    useful = int((spreads >= smallest_spread).long().cumprod(0).sum()) - 1
-    fixed = fixed_point(layers if len(set(layers)) > 1 else layers[0], beta=beta)
-    spread = float(spreads[-1])
-    warnings = [
-        *_degenerates(fixed, curve[-1], max(useful, 0), smallest_spread),
-        *_drowns(spread, replicas),
-    ]
-    return DepthReport(
-        activations=tuple(layer.name for layer in layers),
-        beta=beta,
-        rho0=tuple(pairs),
-        curve=tuple(tuple(row) for row in curve.tolist()),
-        fixed=fixed,
-        spread=spread,
-        useful_depth=max(useful, 0),
-        warnings=tuple(warnings),
-    )
+    check_share(beta)
+    kernel = correlations.detach().double()
+    ranks = [effective_rank(kernel)]
+    for layer in layers_of(activation, depth):
+        kernel = layer.dual(beta + (1 - beta) * kernel)
+        kernel.fill_diagonal_(1.0)
+        ranks.append(effective_rank(kernel))
+    return ranks
 
 
-def _degenerates(fixed: FixedPoint, last: Tensor, useful: int, smallest_spread: float) -> list[str]:
-    spread, told = float(last[-1] - last[0]), []
-    if spread < smallest_spread:
-        whither = {
-            "collapses to identity": f"all pairs go to {fixed.correlation:.3g} while the diagonal "
-            "stays 1: the kernel turns into the identity and nothing generalises",
-            "collapses to 1": "all pairs go to 1: all inputs look alike",
-            "critical": "all pairs go to 1, slowly (like 1 / depth^2): all inputs look alike",
-            "keeps": "the pairs were that close from the beginning",
-        }[fixed.regime]
-        told.append(
-            f"after the last layer the pairs differ by {spread:.2g} only "
-            f"(at least {smallest_spread:g} up to layer {useful}); {whither}"
-        )
-    if float(1 - last[-1]) < SINGLE:
-        told.append("correlations are within 1e-5 of 1: use float64 and expect a singular kernel")
-    return told
+def layers_of(activation: Activation | Sequence[Activation], depth: int) -> list[Activation]:
+    """Return one activation per layer.
 
+    Args:
+        activation: The same for all layers, or one per layer from the input up.
+        depth: Number of layers.
 
-def _drowns(spread: float, replicas: int | None) -> list[str]:
-    """Return the warning that the noise of a finite width is larger than what is left to see."""
-    noise = 0.0 if replicas is None else 1 / math.sqrt(replicas)
-    if spread >= noise:
-        return []
-    return [
-        f"a random network of {replicas} replicas has noise of about {noise:.2g} in its "
-        f"kernel (1 / sqrt(r), ours), more than the {spread:.2g} by which the pairs differ"
-    ]
-
-
-def _layers(activation: Activation | Sequence[Activation], depth: int) -> list[Activation]:
+    Raises:
+        ParameterError: ``depth`` is below 1 or not the length of the list.
+    """
     if depth < 1:
         raise ParameterError(f"depth: got {depth}, expected at least 1")
     if not isinstance(activation, Sequence):
@@ -250,7 +177,12 @@ def _layers(activation: Activation | Sequence[Activation], depth: int) -> list[A
     return list(activation)
 
 
-def _check_share(beta: float) -> None:
+def check_share(beta: float) -> None:
+    """Refuse a bias share outside [0, 1].
+
+    Raises:
+        ParameterError: It is outside, or not a number.
+    """
     if not 0 <= beta <= 1:
         raise ParameterError(f"beta: got {beta}, expected a bias share from 0 to 1")
 

@@ -69,10 +69,9 @@ class DualWithSlope(torch.autograd.Function):
             dual: Its value.
             derivative: Its slope.
         """
-        inside = rho.clamp(-1, 1)  # rounding; no gradient is lost at the border
-        ctx.save_for_backward(inside)
+        ctx.save_for_backward(rho)
         ctx.derivative = derivative
-        return dual(inside)
+        return dual(rho.clamp(-1, 1))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
@@ -83,7 +82,7 @@ class DualWithSlope(torch.autograd.Function):
             upstream: One gradient, shaped as rho.
         """
         (rho,) = ctx.saved_tensors
-        gradient = upstream[0] * ctx.derivative(rho)
+        gradient = upstream[0] * ctx.derivative(rho.clamp(-1, 1))
         return torch.where(upstream[0] == 0, torch.zeros_like(gradient), gradient), None, None
 
 

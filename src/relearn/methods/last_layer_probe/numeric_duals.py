@@ -118,9 +118,9 @@ def _no_general(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
     def general(a: Tensor, b: Tensor, d: Tensor) -> Tensor:
         raise ParameterError(
-            f"activation.{name}: jumps and has no closed form for general variances (got shapes "
-            f"{tuple(a.shape)}, {tuple(b.shape)}, {tuple(d.shape)}), expected inputs on the sphere: "
-            "use `dual`"
+            f"activation.{name}: jumps and has no closed form, got variances of shapes "
+            f"{tuple(a.shape)}, {tuple(b.shape)}, {tuple(d.shape)}, expected inputs on the "
+            "sphere: use `dual`"
         )
 
     return general

@@ -136,7 +136,7 @@ def jump(below: float) -> DualForm:
         return rho.acos().mul_(-bend).add_(1)
 
     def derivative(rho: Tensor) -> Tensor:
-        return (1 - rho * rho).clamp_min_(0).rsqrt_().mul_(bend)
+        return bend * (1 - rho * rho).clamp_min(0).rsqrt()
 
     def coefficients(count: int) -> Tensor:
         result = (1 - below) * _step_coefficients(count)

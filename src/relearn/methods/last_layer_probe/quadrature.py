@@ -70,7 +70,8 @@ def split_line(cuts: Sequence[float], reach: float, pieces: int) -> Tensor:
     """
     even = torch.linspace(-reach, reach, pieces + 1, dtype=torch.float64)
     inside = [cut for cut in cuts if -reach < cut < reach]
-    return torch.unique(torch.cat([even, torch.tensor(inside, dtype=torch.float64)]))
+    edges: Tensor = torch.unique(torch.cat([even, torch.tensor(inside, dtype=torch.float64)]))
+    return edges
 
 
 def evaluate(apply: Callable[[Tensor], Tensor], t: Tensor, name: str) -> Tensor:
@@ -92,7 +93,8 @@ def evaluate(apply: Callable[[Tensor], Tensor], t: Tensor, name: str) -> Tensor:
             f"activation.{name}: got {got} for a tensor of shape {tuple(t.shape)}, expected an "
             "elementwise function of tensors"
         )
-    return value.double()
+    result: Tensor = value.double()
+    return result
 
 
 def settled_reach(apply: Callable[[Tensor], Tensor], kinks: Sequence[float], name: str) -> float:
