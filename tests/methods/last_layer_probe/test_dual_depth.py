@@ -12,11 +12,11 @@ from relearn.errors import ParameterError
 from relearn.methods.last_layer_probe.activations import activation_of, known_activations
 from relearn.methods.last_layer_probe.depth import (
     correlation_curve,
-    effective_rank,
     fixed_point,
     rank_curve,
 )
 from relearn.methods.last_layer_probe.depth_report import depth_report
+from relearn.methods.last_layer_probe.scores import effective_rank
 
 RELU = activation_of("relu")
 
@@ -98,16 +98,6 @@ def test_a_list_of_layers_is_followed_one_by_one():
     assert block.slope_at_one == pytest.approx(0.81 * layers[0].slope)
 
 
-def test_effective_rank_counts_equal_directions():
-    basis = torch.linalg.qr(torch.randn(9, 9, generator=torch.Generator().manual_seed(0))).Q
-    for rank in (1, 3, 6):
-        kernel = basis[:, :rank] @ basis[:, :rank].T
-        assert effective_rank(kernel, centred=False) == pytest.approx(rank, rel=1e-4)
-        assert effective_rank(5 * kernel, centred=False) == pytest.approx(rank, rel=1e-4)
-    assert effective_rank(torch.eye(9)) == pytest.approx(8)
-    assert effective_rank(torch.ones(9, 9)) == 0
-
-
 def test_ranks_rise_to_the_identity_and_the_curve_begins_with_the_inputs():
     kernel = inputs()
     ranks = rank_curve(activation_of("hermite"), kernel, depth=10)
@@ -169,8 +159,6 @@ def test_an_infinite_slope_is_written_as_nothing():
         (lambda: correlation_curve(RELU, beta=0.0, depth=2, rho0=1.5), "rho0: got .1.5."),
         (lambda: depth_report(RELU, depth=2, rho0=[0.1]), "rho0: got .0.1., expected at least two"),
         (lambda: depth_report(RELU, depth=2, replicas=0), "replicas: got 0"),
-        (lambda: effective_rank(torch.ones(2, 3)), "kernel: got shape"),
-        (lambda: effective_rank(torch.full((2, 2), math.nan)), "finite square matrix"),
     ],
 )
 def test_values_out_of_range_are_refused(call, says):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -136,3 +137,10 @@ def test_smooth_functions_of_torch_need_no_kinks():
     own = activation_from(functional.mish, name="mish")
     assert own.error < 1e-9
     assert float(own.dual(torch.tensor(1.0, dtype=torch.float64))) == pytest.approx(1.0)
+
+
+def test_a_callable_of_a_module_survives_the_way_to_a_worker():
+    own = activation_from(functional.mish, name="mish")
+    again = pickle.loads(pickle.dumps(own))  # noqa: S301 - bytes made on this line
+    assert again == own
+    assert torch.equal(again.dual(INSIDE), own.dual(INSIDE))

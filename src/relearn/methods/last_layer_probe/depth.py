@@ -20,6 +20,7 @@ import torch
 from scipy.optimize import brentq
 
 from relearn.errors import ParameterError
+from relearn.methods.last_layer_probe.scores import effective_rank
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,33 +101,6 @@ def fixed_point(activation: Activation | Sequence[Activation], *, beta: float = 
     return FixedPoint(alpha, chi, _slope_at(layers, beta, alpha), "collapses to identity")
 
 
-def effective_rank(kernel: Tensor, *, centred: bool = True) -> float:
-    """Return exp of the entropy of the kernel's spectrum: how many directions it really holds.
-
-    Args:
-        kernel: Symmetric, positive semi-definite, shape (n, n).
-        centred: Take the mean away first (H K H), as a head with a bias does.
-
-    Returns:
-        From 1 to n; 0 if nothing is left after centring.
-
-    Raises:
-        ParameterError: The matrix is not square or not finite.
-    """
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.isfinite().all():
-        raise ParameterError(
-            f"kernel: got shape {tuple(kernel.shape)}, expected a finite square matrix"
-        )
-    matrix = kernel.detach().double()
-    if centred:
-        matrix = matrix - matrix.mean(0) - matrix.mean(1, keepdim=True) + matrix.mean()
-    values = torch.linalg.eigvalsh(matrix).clamp_min(0)
-    if float(values.sum()) <= 1e-14 * len(values) * float(kernel.abs().max()):
-        return 0.0
-    share = values / values.sum()
-    return float(torch.special.entr(share).sum().exp())
-
-
 def rank_curve(
     activation: Activation | Sequence[Activation],
     correlations: Tensor,
@@ -146,7 +120,8 @@ def rank_curve(
         depth: Number of layers, at least 1; the length of the list if one is given.
 
     Raises:
-        ParameterError: A value is out of range or the matrix is not square and finite.
+        ParameterError: ``beta`` or ``depth`` is out of range.
+        DataError: The matrix is not square or holds NaN.
     """
     check_share(beta)
     kernel = correlations.detach().double()
