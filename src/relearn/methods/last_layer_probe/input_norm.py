@@ -174,7 +174,7 @@ def _patches(images: Tensor, side: int) -> Tensor:
     height, width = images.shape[2:]
     if side > 1:
         columns = unfold(images, side, padding=side // 2)
-        images = columns.view(len(images), -1, height, width)
+        images = columns.unflatten(2, (height, width))
     whole = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
     lengths: Tensor = whole.norm(dim=1, keepdim=True)
     return whole / lengths

@@ -123,9 +123,13 @@ def side_of(walk: Walk, vectors: Tensor, *, unit: bool) -> Side:
     for layer in walk.layers:
         a = _input_of(layer, walk, known, change=False)
         variances[layer.name] = a
-        if degree_of(layer.activation) is not None:
+        degree = degree_of(layer.activation)
+        if degree is None:
+            moment = layer.activation.second_moment
+            known[layer.name] = layer.activation.general(a, a, a) / moment
+        else:
             scales[layer.name] = _root(a)
-        known[layer.name] = layer.activation.general(a, a, a) / layer.activation.second_moment
+            known[layer.name] = _power(a, degree)
     return Side(vectors, scales, variances, known[walk.layers[-1].name].mean(dim=(0, 1)))
 
 
