@@ -22,7 +22,7 @@ from relearn.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ENTRIES = 2**23  # of the largest matrix of a block
+_ENTRIES = 2**21  # of the largest matrix of a block
 BLOCK_BYTES = 8 * _ENTRIES
 _NOTHING_LEFT = 1e-13  # of what is left of a row beside the others; below, digits are noise
 
