@@ -1,4 +1,4 @@
-"""The benchmark of ridge paths runs on little data, compares like with like, and keeps its bound."""
+"""The ridge benchmark runs on little data, compares like with like, and keeps its bound."""
 
 from __future__ import annotations
 
@@ -49,10 +49,21 @@ def test_the_stream_is_the_same_at_each_pass_and_ends_where_it_shall(modules):
     assert all((a[0] == b[0]).all() for a, b in zip(first, second, strict=True))
 
 
-def test_the_last_line_is_one_json_object_with_every_row(modules, capsys):
-    modules[0].main(["--quick"])
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+def told(modules, capsys, *arguments):
+    modules[0].main(["--quick", *arguments])
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_the_last_line_is_one_json_object(modules, capsys):
+    result = told(modules, capsys, "--rows", "kernel.ridge_same_result")
     assert {"name", "threads", "torch", "machine", "date", "commit", "rows"} <= set(result)
+    (row,) = result["rows"]
+    assert row["same"]
+
+
+@pytest.mark.full
+def test_every_row_runs_on_little_data(modules, capsys):
+    result = told(modules, capsys)
     rows = {row["name"]: row for row in result["rows"]}
     assert len(rows) == 4
     assert rows["kernel.ridge_path"]["ratio"] > 0

@@ -139,12 +139,11 @@ class LeaveOneOut:
         return 1 - torch.cat(self._slack)
 
 
-def block_rows(penalties: int, outputs: int, width: int) -> int:
+def block_rows(penalties: int, width: int) -> int:
     """Return how many rows fit into one block, 64 to 4096.
 
     Args:
         penalties: Number of penalties.
-        outputs: Number of outputs.
         width: Columns of the features.
     """
-    return min(4096, max(64, _ENTRIES // (penalties * outputs + width)))
+    return min(4096, max(64, _ENTRIES // (penalties + width)))

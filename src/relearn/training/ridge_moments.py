@@ -179,7 +179,7 @@ def path_of_moments(
         spectrum.eigenvalues, spectrum.targets, grid * spectrum.scale, spanning=False
     )
     rows, squares = 0, torch.zeros_like(spectrum.eigenvalues)
-    for features, targets in again(block_rows(len(grid), len(means.targets), width)):
+    for features, targets in again(block_rows(len(grid), width)):
         block = moments.block(features, targets, spectrum)
         found.add(block)
         squares += block.coordinates.square().sum(0)
