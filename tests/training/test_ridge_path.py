@@ -317,6 +317,7 @@ def stream(change=lambda features, labels: (features, labels), **options):
         (lambda: stream(lambda x, y: (x[:9], y[:9])), DataError, "gave 9 rows, the first 60"),
         (lambda: stream(lambda x, y: (x * (x > 5), y)), DataError, "evaluation mode"),
         (lambda: stream(lambda x, y: (x[:, :5], y)), DataError, "got 5 columns"),
+        (lambda: stream(lambda x, y: (x, y.roll(1))), DataError, "in one order"),
         (lambda: stream(classes=2), ParameterError, "classes: got 2"),
         (lambda: stream(class_weights=torch.ones(4)), ParameterError, "class_weights"),
         (lambda: stream(class_weights=-torch.ones(3)), ParameterError, "above 0"),

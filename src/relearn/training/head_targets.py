@@ -94,28 +94,29 @@ def check_labels(labels: Tensor, classes: int | None, *, part: bool = False) -> 
     return labels
 
 
-def check_features(features: Tensor, *, rows: int | None = None) -> None:
+def check_features(features: Tensor, *, rows: int | None = None, name: str = "features") -> None:
     """Make sure that features can be fitted.
 
     Args:
         features: Float, shape (n, p).
         rows: Rows that there must be; None for any number.
+        name: What they are called in a message.
 
     Raises:
         DataError: Not a float matrix, no column, another number of rows, NaN or infinity.
     """
     if features.ndim != 2 or not features.is_floating_point() or not features.shape[1]:
         raise DataError(
-            f"features: got {features.dtype} of shape {tuple(features.shape)}, expected floats of "
-            "shape (n, p) with p at least 1; flatten each row"
+            f"{name}: got {features.dtype} of shape {tuple(features.shape)}, expected floats of "
+            "shape (n, p) with p at least 1"
         )
     if rows is not None and len(features) != rows:
-        raise DataError(f"features: got {len(features)} rows, but there are {rows} targets")
+        raise DataError(f"{name}: got {len(features)} rows, but there are {rows} targets")
     if not bool(torch.isfinite(features).all()):
         bad = int((~torch.isfinite(features).all(1)).sum())
         raise DataError(
-            f"features: {bad} of {len(features)} rows hold NaN or infinity; look at the body that "
-            "made them (its inputs, its precision)"
+            f"{name}: {bad} of {len(features)} rows hold NaN or infinity; look at what made them "
+            "(its inputs, its precision)"
         )
 
 

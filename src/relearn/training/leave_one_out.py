@@ -22,7 +22,7 @@ from relearn.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ENTRIES = 2**23  # of the largest matrix of a block
+_ENTRIES = 2**21  # of the largest matrix of a block
 BLOCK_BYTES = 8 * _ENTRIES
 _NOTHING_LEFT = 1e-13  # of what is left of a row beside the others; below, digits are noise
 
@@ -139,12 +139,11 @@ class LeaveOneOut:
         return 1 - torch.cat(self._slack)
 
 
-def block_rows(penalties: int, outputs: int, width: int) -> int:
+def block_rows(penalties: int, width: int) -> int:
     """Return how many rows fit into one block, 64 to 4096.
 
     Args:
         penalties: Number of penalties.
-        outputs: Number of outputs.
         width: Columns of the features.
     """
-    return min(4096, max(64, _ENTRIES // (penalties * outputs + width)))
+    return min(4096, max(64, _ENTRIES // (penalties + width)))

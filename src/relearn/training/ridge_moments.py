@@ -40,7 +40,7 @@ class Moments:
     def __init__(self, width: int, outputs: int) -> None:
         self.rows = 0
         self._width, self._outputs = width, outputs
-        self._weight = 0.0
+        self._weight = self._target_size = 0.0
         self._shift: Tensor | None = None
 
     def add(self, features: Tensor, targets: Targets) -> None:
@@ -62,6 +62,7 @@ class Moments:
         self._cross.addmm_(weighed.T, targets.values)
         self._sum += weighed.sum(0)
         self._target_sum += targets.weights @ targets.values
+        self._target_size += float((targets.weights @ targets.values.square()).sum())
         self._weight += float(targets.weights.sum())
         self.rows += len(x)
 
@@ -129,27 +130,35 @@ class Moments:
         room = 1 - targets.weights / self._weight
         return RowBlock(x @ spectrum.basis, centred, room, targets.values, targets.labels, weights)
 
-    def require_same(self, rows: int, squares: Tensor, spectrum: Spectrum) -> None:
+    def require_same(self, rows: int, squares: Tensor, cross: Tensor, spectrum: Spectrum) -> None:
         """Make sure that a second pass saw what the first one saw.
 
         Args:
             rows: Rows of the second pass.
             squares: Sums of the squared coordinates of all its rows, shape (p,): the eigenvalues.
+            cross: Sums of coordinates times centred targets, shape (p, outputs).
             spectrum: Of the first pass.
 
         Raises:
-            DataError: Other rows, or other features.
+            DataError: Other rows, other features, or other targets.
         """
         if rows != self.rows:
             raise DataError(
                 f"batches: the second pass gave {rows} rows, the first {self.rows}; give the same "
                 "rows again"
             )
+        size = float(spectrum.eigenvalues.sum())
         off = float((squares - spectrum.eigenvalues).abs().max())
-        if not off <= _SAME * float(spectrum.eigenvalues.sum()):
+        if not off <= _SAME * size:
             raise DataError(
                 "batches: the features of the second pass differ from those of the first; hold "
                 "the body in evaluation mode, without augmentation"
+            )
+        off = float((cross - spectrum.targets).abs().max())
+        if not off <= _SAME * (size * self._target_size) ** 0.5:
+            raise DataError(
+                "batches: the targets of the second pass are not those of the same rows of the "
+                "first; give rows and targets in one order"
             )
 
 
@@ -179,10 +188,12 @@ def path_of_moments(
         spectrum.eigenvalues, spectrum.targets, grid * spectrum.scale, spanning=False
     )
     rows, squares = 0, torch.zeros_like(spectrum.eigenvalues)
-    for features, targets in again(block_rows(len(grid), len(means.targets), width)):
+    cross = torch.zeros_like(spectrum.targets)
+    for features, targets in again(block_rows(len(grid), width)):
         block = moments.block(features, targets, spectrum)
         found.add(block)
         squares += block.coordinates.square().sum(0)
+        cross.addmm_(block.coordinates.T, block.centred)
         rows += len(features)
-    moments.require_same(rows, squares, spectrum)
+    moments.require_same(rows, squares, cross, spectrum)
     return make_path(spectrum, grid, found, select=select, means=means)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Batches = Iterable[tuple[Tensor, Tensor]]
 
 _SQUARES = 6  # p x p matrices held at once while the Gram matrix is decomposed
-_BLOCKS = 6  # blocks of 64 MiB held at once in the second pass
+_BLOCKS = 8  # blocks of 16 MiB held at once in the second pass
 
 
 class RidgeSums:
@@ -124,8 +124,8 @@ class RidgeSums:
 def memory_bound(width: int, classes: int, *, rows: int, penalties: int = 41) -> int:
     """Return how many bytes ``RidgeSums`` takes at most, batches of the caller apart.
 
-    Six p x p matrices while the Gram matrix is decomposed, six blocks of 64 MiB in the second pass,
-    coefficients for all penalties, and the leverages of all rows: all float64.
+    Six p x p matrices while the Gram matrix is decomposed, eight blocks of 16 MiB in the second
+    pass, coefficients for all penalties, and the leverages of all rows: all float64.
 
     Args:
         width: Columns p of the features.

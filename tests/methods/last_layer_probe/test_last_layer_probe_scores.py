@@ -173,6 +173,7 @@ def test_constant_features_score_without_a_fault():
         (lambda y: knn_loo(torch.rand(4, 2), y, neighbours=0), ParameterError, "neighbours"),
         (lambda y: kernel_target_alignment(torch.rand(4, 3), y), DataError, "square"),
         (lambda y: effective_rank(torch.rand(4, 3)), DataError, "square"),
+        (lambda y: effective_rank(torch.full((4, 4), math.nan)), DataError, "kernel: 4 of 4 rows"),
     ],
 )
 def test_bad_input_of_the_other_scores_is_told_in_one_line(call, error, said):

@@ -158,7 +158,7 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
         Nguyen et al., LEEP (arXiv 2002.12462), section 3.
     """
     labels = check_labels(labels, None)
-    check_features(probabilities, rows=len(labels))
+    check_features(probabilities, rows=len(labels), name="probabilities")
     theta = probabilities.double()
     if bool((theta < 0).any()) or bool((theta.sum(1) - 1).abs().max() > 1e-4):
         raise DataError(
@@ -279,7 +279,7 @@ def effective_rank(kernel: Tensor) -> float:
 
 
 def _centred(kernel: Tensor, *, rows: int) -> Tensor:
-    check_features(kernel, rows=rows)
+    check_features(kernel, rows=rows, name="kernel")
     if kernel.shape[0] != kernel.shape[1]:
         raise DataError(
             f"kernel: got shape {tuple(kernel.shape)}, expected a square matrix; rows of features "
