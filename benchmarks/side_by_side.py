@@ -83,22 +83,31 @@ def _serve(pipe: Connection, job: Job, threads: int) -> None:
 
         torch.set_num_threads(threads)
         repetition = getattr(importlib.import_module(job.module), job.maker)(**job.options)
-        pipe.send(("ready", (repetition(), _peak_megabytes())))
+        pipe.send(("ready", (repetition(), peak_megabytes())))
         while pipe.recv() == "go":
             busy, passed = time.process_time(), time.perf_counter()
             units = repetition()
             busy, passed = time.process_time() - busy, time.perf_counter() - passed
-            pipe.send(("done", (units, busy, passed, _peak_megabytes())))
+            pipe.send(("done", (units, busy, passed, peak_megabytes())))
     except Exception:  # the parent raises it
         pipe.send(("failed", traceback.format_exc()))
 
 
-def _peak_megabytes() -> float:
-    """Return the largest resident memory of this process since it began."""
+def peak_megabytes() -> float:
+    """Return the largest resident memory of this process since it began; NaN where nobody tells."""
+    return _told_megabytes("VmHWM:")
+
+
+def resident_megabytes() -> float:
+    """Return the resident memory of this process now; NaN where nobody tells."""
+    return _told_megabytes("VmRSS:")
+
+
+def _told_megabytes(field: str) -> float:
     listing = Path("/proc/self/status")
     if listing.exists():
         for line in listing.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(field):
                 return int(line.split()[1]) / 1024
     return math.nan
 
