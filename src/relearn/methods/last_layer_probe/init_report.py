@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from relearn.methods.last_layer_probe.moment_rules import plain_name
+from relearn.methods.last_layer_probe.moment_rules import mean_square, plain_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,7 +116,7 @@ class _Measuring(TorchFunctionMode):
             layer = self.names.get(id(weight))
             if layer is not None and layer not in self.found and isinstance(taken, Tensor):
                 alike = _mean_cosine(result) if self.correlations else math.nan
-                self.found[layer] = Passing(_mean_square(taken), _mean_square(result), alike)
+                self.found[layer] = Passing(mean_square(taken), mean_square(result), alike)
         return result
 
 
@@ -222,10 +222,6 @@ def _left(name: str, parameter: Tensor, user: str | None) -> LayerRow:
         expected=math.nan,
         tolerance=0.0,
     )
-
-
-def _mean_square(values: Tensor) -> float:
-    return float(values.detach().double().square().mean())
 
 
 def _mean_cosine(values: Tensor) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -141,9 +142,17 @@ def _activation(
     kinks = _KINKS.get(name, ())
     if name == "hardtanh":
         kinks = (float(given["min_val"]), float(given["max_val"]))
-    told = ", ".join(f"{key}={value}" for key, value in given.items())
+    return _by_quadrature(function, name, tuple(given.items()), kinks)
+
+
+@lru_cache
+def _by_quadrature(
+    function: Callable[..., Any], name: str, given: tuple[tuple[str, Any], ...], kinks: Any
+) -> Activation:
+    """Return the activation of a torch function; it takes a second, and a net has many alike."""
+    told = ", ".join(f"{key}={value}" for key, value in given)
     return activation_from(
-        lambda t: function(t.clone(), **given), name=f"{name}({told})", kinks=kinks
+        lambda t: function(t.clone(), **dict(given)), name=f"{name}({told})", kinks=kinks
     )
 
 
@@ -245,3 +254,13 @@ def after_join(flows: Iterable[Flow | None], sizes: Iterable[int]) -> Flow:
 
 def _is(value: Any, number: float) -> bool:
     return value is None or (isinstance(value, Tensor) and bool((value == number).all()))
+
+
+def mean_square(values: Tensor) -> float:
+    """Return the mean square of all numbers, summed in float64.
+
+    Args:
+        values: Any shape.
+    """
+    norm = torch.linalg.vector_norm(values.detach(), dtype=torch.float64)
+    return float(norm) ** 2 / max(1, values.numel())

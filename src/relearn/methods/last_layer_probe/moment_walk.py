@@ -27,6 +27,7 @@ from relearn.methods.last_layer_probe.moment_rules import (
     after_sum,
     is_activation,
     is_norm,
+    mean_square,
     plain_name,
     unknown,
 )
@@ -159,7 +160,7 @@ class MomentWalk(TorchFunctionMode):
             feeding = self._of(x) or unknown("another input")
             moment = feeding.moment
             if moment is None:
-                moment = float(x.double().square().mean())
+                moment = mean_square(x)
             if not math.isfinite(moment):
                 raise TrainingError(
                     f"normalised_init_: {name} is fed numbers that are NaN or infinite "
