@@ -168,7 +168,10 @@ def draw_width_law(records: pd.DataFrame) -> Figure:
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.legend(fontsize=9, frameon=False)
     name_axis(
-        axis, title="Random kernel against its limit", x="replicas r", y="RMS error over the diagonal"
+        axis,
+        title="Random kernel against its limit",
+        x="replicas r",
+        y="RMS error over the diagonal",
     )
     count = rows["seed"].nunique()
     add_note(figure, f"Dots: n = {count} seeds. Line: least squares. Predicted slope: -0.5.")
@@ -181,7 +184,10 @@ def draw_paths(records: pd.DataFrame) -> Figure:
     Args:
         records: With the task ``path``.
     """
-    scores, penalties = values_of(records, "path", "accuracy"), values_of(records, "path", "penalty")
+    scores, penalties = (
+        values_of(records, "path", "accuracy"),
+        values_of(records, "path", "penalty"),
+    )
     best = scores.groupby("arm", sort=False)["value"].max().sort_values(ascending=False)
     arms = [str(arm) for arm in best.index if "permuted" not in str(arm)][:_MOST_LINES]
     figure, axes = new_figure(8.0, 4.4)

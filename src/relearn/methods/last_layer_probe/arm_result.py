@@ -9,7 +9,7 @@ import torch
 from relearn.evaluation.efficiency import parameter_count, peak_memory_bytes
 from relearn.evaluation.records import ArmResult, Record, Recorder
 from relearn.methods.last_layer_probe.session import METHOD
-from relearn.models.checkpoint import Architecture, Checkpoint, build_fresh, capture
+from relearn.models.checkpoint import Architecture, Checkpoint, capture
 from relearn.provenance import digest
 
 if TYPE_CHECKING:
@@ -71,17 +71,14 @@ def head_checkpoint(
 
 def _with_head(session: Session, weight: Tensor, bias: Tensor) -> Checkpoint:
     """Return the base net with the head in the place of its own."""
-    from relearn.models.heads import find_head
+    from relearn.methods.last_layer_probe.blocks import put_head
+    from relearn.models.checkpoint import build
 
-    net = _built(session.base)
+    net = build(session.base)
+    told = str(session.base.provenance.get("head", ""))
+    head = put_head(net, weight.float(), bias.float(), told)
     architecture = session.base.architecture.with_classes(session.samples.classes)
-    head = find_head(net, str(session.base.provenance.get("head", "")))
-    fresh = build_fresh(architecture, seed=0)
-    state = {name: t for name, t in net.state_dict().items() if not name.startswith(head.name)}
-    state |= {f"{head.name}.weight": weight.float(), f"{head.name}.bias": bias.float()}
-    shapes = fresh.state_dict()
-    fresh.load_state_dict({name: t.reshape(shapes[name].shape) for name, t in state.items()})
-    return capture(fresh, architecture, {**provenance_of(session), "head": head.name})
+    return capture(net, architecture, {**provenance_of(session), "head": head.name})
 
 
 def conclude_net(

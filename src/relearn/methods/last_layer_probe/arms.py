@@ -196,9 +196,7 @@ def _random(config: LastLayerProbeConfig, label: str, replicas: int) -> Arm:
 
 def _kernel(config: LastLayerProbeConfig, label: str) -> Arm:
     bodies = config.bodies
-    return Arm(
-        f"kernel_{label}", "kernel", label, activation=bodies.activation, beta=bodies.beta
-    )
+    return Arm(f"kernel_{label}", "kernel", label, activation=bodies.activation, beta=bodies.beta)
 
 
 def _activations(config: LastLayerProbeConfig) -> Iterable[Arm]:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from relearn.methods.last_layer_probe.skeleton_config import SkeletonConfig
+from relearn.methods.last_layer_probe.skeleton_config import SkeletonConfig  # noqa: TC001 - pydantic
 from relearn.strict import Strict
 
 InputNorm = Literal["global", "patch", "pair", "none"]

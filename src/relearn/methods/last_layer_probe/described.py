@@ -109,7 +109,9 @@ def input_norm_of(config: LastLayerProbeConfig, skeleton: SkeletonConfig) -> Inp
     return bodies.fully_connected.input_norm if chain else bodies.convolutional.input_norm
 
 
-def skeleton_for(config: LastLayerProbeConfig, arm: Arm, *, side: int) -> tuple[Skeleton, InputNorm]:
+def skeleton_for(
+    config: LastLayerProbeConfig, arm: Arm, *, side: int
+) -> tuple[Skeleton, InputNorm]:
     """Return the skeleton of an arm for images of one size, and the norm of its input.
 
     Args:
@@ -242,4 +244,3 @@ def body_norm(net: nn.Module) -> float:
     """
     tensors = [t.detach() for t in (*net.parameters(), *net.buffers())]
     return float(sum(float(t.double().square().sum()) for t in tensors) ** 0.5)
-

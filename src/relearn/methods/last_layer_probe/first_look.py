@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,10 +12,10 @@ from relearn.methods.last_layer_probe.activations import activation_of
 from relearn.methods.last_layer_probe.arms import Arm, arms_of
 from relearn.methods.last_layer_probe.depth import correlation_curve, fixed_point
 from relearn.methods.last_layer_probe.described import skeleton_for
+from relearn.methods.last_layer_probe.image_parts import float_images
 from relearn.methods.last_layer_probe.init_report import unclassified
 from relearn.methods.last_layer_probe.kernel import dual_kernel
 from relearn.methods.last_layer_probe.normalised_init import normalised_init_
-from relearn.methods.last_layer_probe.represent import float_images
 from relearn.methods.last_layer_probe.samples import draw_samples
 from relearn.methods.last_layer_probe.scores import effective_rank
 from relearn.methods.last_layer_probe.session import require_trained
@@ -152,7 +153,7 @@ def _first_weights(
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with None in the place of numbers that a JSON file cannot hold."""
-    bad = {k for k, v in row.items() if isinstance(v, float) and v != v}
+    bad = {k for k, v in row.items() if isinstance(v, float) and math.isnan(v)}
     return {k: None if k in bad else v for k, v in row.items()}
 
 

@@ -190,6 +190,6 @@ def _require_classes(labels: Tensor) -> None:
     found = torch.unique(labels)
     if len(found) < 2:
         raise DataError(
-            f"last_layer_probe.samples: the training images of a fold hold one class ({int(found[0])}), "
+            f"last_layer_probe.samples: the training images hold one class ({int(found[0])}), "
             "expected two or more; raise samples.train_images"
         )

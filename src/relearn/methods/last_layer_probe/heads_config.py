@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from relearn.methods.last_layer_probe.bodies_config import numbers_in
 from relearn.strict import Strict
-from relearn.training.config import GridConfig, TrainConfig
+from relearn.training.config import GridConfig, TrainConfig  # noqa: TC001 - pydantic
 
 
 class PenaltiesConfig(Strict):

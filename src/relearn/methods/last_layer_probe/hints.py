@@ -1,4 +1,4 @@
-"""Cheap transferability scores of an arm's features: hints with a measured rank, never a verdict."""
+"""Cheap scores of an arm's features: hints with a measured rank, never a verdict."""
 
 from __future__ import annotations
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from relearn.errors import TrainingError
 from relearn.methods.last_layer_probe.bodies import body_digest, body_of
 from relearn.methods.last_layer_probe.described import BodyDescription, drawn_body, noise_rows
+from relearn.methods.last_layer_probe.freezing import FREEZE
 from relearn.models.checkpoint import build
 from relearn.provenance import digest_tensors
 
 if TYPE_CHECKING:
     from relearn.evaluation.records import Intervention
     from relearn.models.checkpoint import Architecture, Checkpoint
-
-FREEZE = "freeze_body"
 
 
 def verify(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from relearn.evaluation.classification import accuracy_of
+from relearn.methods.last_layer_probe.frozen_base import last_features
 from relearn.methods.last_layer_probe.hints import give_hints
+from relearn.methods.last_layer_probe.image_parts import is_shaken
 from relearn.methods.last_layer_probe.judge import judge
 from relearn.methods.last_layer_probe.learning_curve import draw_curve
-from relearn.methods.last_layer_probe.represent import is_shaken, represent
+from relearn.methods.last_layer_probe.represent import represent
 from relearn.methods.last_layer_probe.representation import Question, temperature_of
 from relearn.methods.last_layer_probe.sensitivity import shake
 from relearn.methods.last_layer_probe.special import suspicious_share
@@ -61,6 +63,19 @@ def probe(session: Session) -> Probed:
     return Probed(solved, found.body, tap, tuple(found.options))
 
 
+def last_head(session: Session) -> Solved:
+    """Return the probe's optimum at the last features of the base net, from where training goes on.
+
+    Args:
+        session: Of a kind that uses the base net's weights; its books stay as they are.
+    """
+    chosen = last_features(session)
+    question = Question.of(session.samples, session.config)
+    solved = chosen.solve(question)
+    scores = chosen.scores(solved, "validation", question)
+    return solved.sharpened(temperature_of(scores, question.validation))
+
+
 def _choose(
     session: Session, options: dict[str, Representation], question: Question
 ) -> tuple[str, Solved]:
@@ -80,9 +95,7 @@ def _choose(
     return best[1], best[2]
 
 
-def _measure(
-    session: Session, chosen: Representation, question: Question, solved: Solved
-) -> None:
+def _measure(session: Session, chosen: Representation, question: Question, solved: Solved) -> None:
     add, config = session.recorder.add, session.config
     plain = session.arm.condition == "plain"
     judge(

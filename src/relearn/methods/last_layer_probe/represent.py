@@ -1,4 +1,4 @@
-"""From images to what a head sees, for every kind of arm, and the ledger's row of what was frozen."""
+"""From images to what a head sees, for every kind of arm whose body stays as it is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from relearn.data.corruptions import corrupt
 from relearn.errors import DataError
-from relearn.evaluation.records import Intervention
-from relearn.methods.last_layer_probe.bodies import Body, body_digest
 from relearn.methods.last_layer_probe.described import (
     BodyDescription,
     body_norm,
@@ -21,20 +18,19 @@ from relearn.methods.last_layer_probe.described import (
     noise_rows,
     skeleton_of,
 )
-from relearn.methods.last_layer_probe.features import extract
+from relearn.methods.last_layer_probe.freezing import note_frozen
+from relearn.methods.last_layer_probe.frozen_base import read_taps
+from relearn.methods.last_layer_probe.image_parts import float_images, images_of, shape_of
 from relearn.methods.last_layer_probe.input_norm import embed
 from relearn.methods.last_layer_probe.kernel import dual_kernel
 from relearn.methods.last_layer_probe.kernel_memory import forecast
 from relearn.methods.last_layer_probe.nystrom import nystrom_map
 from relearn.methods.last_layer_probe.representation import (
-    PARTS,
     Features,
     Kernels,
     Representation,
     kinds_of,
 )
-from relearn.methods.last_layer_probe.tap_points import tap_points
-from relearn.models.checkpoint import build
 from relearn.provenance import digest_tensors
 
 if TYPE_CHECKING:
@@ -43,9 +39,6 @@ if TYPE_CHECKING:
     from relearn.methods.last_layer_probe.bodies_config import InputNorm
     from relearn.methods.last_layer_probe.session import Session
     from relearn.methods.last_layer_probe.skeleton import Skeleton
-
-SHIFTED = "shifted"
-"""Test images after the corruption of ``sensitivity.shift``."""
 
 _BATCH = 256
 _GIGA = 1e9
@@ -80,42 +73,9 @@ def represent(session: Session) -> Represented:
         "random": _random,
         "noise": _noise,
         "kernel": _kernel,
-        "frozen": _frozen,
+        "frozen": lambda given: Represented(*read_taps(given)),
     }
     return makers[session.arm.kind](session)
-
-
-def float_images(images: Tensor) -> Tensor:
-    """Return the images in 0..1, float32.
-
-    Args:
-        images: uint8, shape (n, channels, height, width).
-    """
-    return images.float() / 255
-
-
-def images_of(session: Session) -> dict[str, Tensor]:
-    """Return the images of every part that is asked for, uint8.
-
-    Args:
-        session: Whose arm and knobs say whether shifted images are among them.
-    """
-    found = {part: getattr(session.samples, part).images for part in PARTS}
-    if is_shaken(session):
-        told = session.config.sensitivity
-        found[SHIFTED] = corrupt(found["test"], told.shift, told.severity, seed=session.seed)
-    return found
-
-
-def is_shaken(session: Session) -> bool:
-    """Return whether the arm's sensitivity is measured.
-
-    Args:
-        session: Linear, kernels and frozen nets on the images as they are.
-    """
-    asked = session.config.sensitivity.enabled and session.config.compare == "arms"
-    plain = session.arm.condition == "plain"
-    return asked and plain and session.arm.kind in ("linear", "kernel", "frozen")
 
 
 def pixel_rows(images: Tensor, norm: InputNorm) -> Tensor:
@@ -142,7 +102,7 @@ def _pixels(session: Session) -> Represented:
     norm = session.config.bodies.fully_connected.input_norm
     parts = {part: pixel_rows(images, norm) for part, images in images_of(session).items()}
     kinds = kinds_of(session.config, linear=True)
-    body = BodyDescription("pixels", {"input_norm": norm}, _shape(session))
+    body = BodyDescription("pixels", {"input_norm": norm}, shape_of(session))
     return Represented({"pixels": Features(parts, kinds)}, body)
 
 
@@ -153,7 +113,7 @@ def _random(session: Session) -> Represented:
     _require_room(session, sum(len(images) for images in found.values()), body.options["features"])
     parts = {part: _read(net, images) for part, images in found.items()}
     state = dict(net.named_parameters()) | dict(net.named_buffers())
-    _note(session, body, digest_tensors(state), body_norm(net))
+    note_frozen(session, body, digest_tensors(state), body_norm(net))
     return Represented({body.label: Features(parts, kinds_of(session.config))}, body)
 
 
@@ -177,7 +137,9 @@ def _noise(session: Session) -> Represented:
     body = described_noise(session)
     counts = {part: len(images) for part, images in images_of(session).items()}
     parts = {part: noise_rows(body, part, count) for part, count in counts.items()}
-    _note(session, body, digest_tensors({"train": parts["train"]}), float(parts["train"].norm()))
+    note_frozen(
+        session, body, digest_tensors({"train": parts["train"]}), float(parts["train"].norm())
+    )
     return Represented({body.label: Features(parts, kinds_of(session.config))}, body)
 
 
@@ -188,7 +150,7 @@ def _kernel(session: Session) -> Represented:
     body = BodyDescription(
         "kernel",
         {"skeleton": skeleton.digest, "input_norm": norm, "label": told.body},
-        _shape(session),
+        shape_of(session),
     )
     train = found["train"]
     if len(train) > config.kernel.most_images:
@@ -216,11 +178,9 @@ def _kernel(session: Session) -> Represented:
     return Represented({body.label: Kernels(values)}, body)
 
 
-def _require_kernel_room(
-    session: Session, skeleton: Skeleton, counts: Mapping[str, int]
-) -> None:
+def _require_kernel_room(session: Session, skeleton: Skeleton, counts: Mapping[str, int]) -> None:
     """Refuse a kernel before it is allocated, and say what fits in its place."""
-    told, (channels, side) = session.config.kernel, _shape(session)
+    told, (channels, side) = session.config.kernel, shape_of(session)
     asked = forecast(
         skeleton,
         counts["train"],
@@ -240,55 +200,3 @@ def _require_kernel_room(
             f"{counts['train']} so that landmarks stand for them, which {fits} "
             f"({asked.bytes['nystrom'] / _GIGA:.1f} GB)"
         )
-
-
-def _frozen(session: Session) -> Represented:
-    base = session.base
-    body = Body(build(base), base.architecture.mean, base.architecture.std, _head_of(session))
-    taps = tap_points(body, session.samples.train.images[:2])
-    digest = body_digest(body)
-    found = {
-        part: extract(body, images, taps, batch=_BATCH)
-        for part, images in images_of(session).items()
-    }
-    told = BodyDescription("base", {"digest": digest, "base": base.digest}, _shape(session))
-    _note(session, told, digest, body_norm(body.net))
-    kinds = kinds_of(session.config)
-    options: dict[str, Representation] = {
-        tap.name: Features({part: rows[tap.name] for part, rows in found.items()}, kinds)
-        for tap in taps
-    }
-    return Represented(options, told)
-
-
-def _head_of(session: Session) -> str:
-    return str(session.base.provenance.get("head", ""))
-
-
-def _shape(session: Session) -> tuple[int, int]:
-    images = session.samples.train.images
-    return int(images.shape[1]), int(images.shape[2])
-
-
-def _note(session: Session, body: BodyDescription, digest: str, norm: float) -> None:
-    """Write that the body is frozen: the same before and after the head was fitted."""
-    session.interventions.append(
-        Intervention(
-            method=session.recorder.method,
-            arm=session.arm.name,
-            seed=session.seed,
-            step=0,
-            epoch=0,
-            kind="freeze_body",
-            target=body.label,
-            rows=0,
-            trigger="probe",
-            draw_seed=session.seed,
-            before_digest=digest,
-            after_digest=digest,
-            before_norm=norm,
-            after_norm=norm,
-            details=body.to_plain(),
-        )
-    )
-

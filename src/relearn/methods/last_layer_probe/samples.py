@@ -102,8 +102,8 @@ def _of_classes(stream: Stream, config: SamplesConfig) -> Stream:
     lacking = [name for name in _UNSEEN if name not in stream.splits]
     if lacking:
         raise DataError(
-            f"{_BLOCK}.classes: unseen needs the split {lacking[0]!r}, which a split by class makes "
-            "(data.split.by: class); with data.split.by: sample use classes: base"
+            f"{_BLOCK}.classes: unseen needs the split {lacking[0]!r}, which a split by class "
+            "makes (data.split.by: class); with data.split.by: sample use classes: base"
         )
     parts = [stream.splits[name] for name in _UNSEEN]
     pooled = Split(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]))
@@ -177,7 +177,9 @@ def fewer(split: Split, count: int, *, seed: int) -> Split:
         count: Images; the result may hold a few more, since no class is left out.
         seed: Seed of the draw; more images keep those there were.
     """
-    return Split(*(t[rows_of_fewer(split.labels, count, seed=seed)] for t in (split.images, split.labels)))
+    return Split(
+        *(t[rows_of_fewer(split.labels, count, seed=seed)] for t in (split.images, split.labels))
+    )
 
 
 def rows_of_fewer(labels: Tensor, count: int, *, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from relearn.data.label_noise import noisy_labels
 from relearn.evaluation.classification import accuracy_of
 from relearn.methods.last_layer_probe.bodies_config import numbers_in
-from relearn.methods.last_layer_probe.represent import SHIFTED
+from relearn.methods.last_layer_probe.image_parts import SHIFTED
 from relearn.methods.last_layer_probe.samples import imbalanced_rows
 
 if TYPE_CHECKING:

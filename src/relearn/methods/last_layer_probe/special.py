@@ -1,4 +1,4 @@
-"""Are these images special? Reasons why a verdict from here may not hold elsewhere, or here later."""
+"""Are these images special? Reasons why a verdict may not hold elsewhere, or later."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def reasons_of(
     found = []
     if looks["norm_spread"] > config.norm_spread:
         found.append(
-            f"the images' lengths spread by {100 * looks['norm_spread']:.0f} % of their mean, which "
-            "input_norm: global drops"
+            f"the images' lengths spread by {100 * looks['norm_spread']:.0f} % of their mean, "
+            "which input_norm: global drops"
         )
     if looks["outlier_share"] > config.outlier_share:
         found.append(

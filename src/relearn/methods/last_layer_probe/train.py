@@ -65,9 +65,7 @@ def train_baseline(
         raise ParameterError(
             f"last_layer_probe.evidence.baseline_arm: {arm!r} has a frozen body; name a plain arm"
         )
-    return run_arm(
-        base, stream, config, arm=arm, seed=seed, log=log, resume=resume, device=device
-    )
+    return run_arm(base, stream, config, arm=arm, seed=seed, log=log, resume=resume, device=device)
 
 
 def train_treated(
@@ -105,9 +103,7 @@ def train_treated(
         raise ParameterError(
             f"last_layer_probe.evidence.treated_arm: {arm!r} has no frozen body; name a probe"
         )
-    return run_arm(
-        base, stream, config, arm=arm, seed=seed, log=log, resume=resume, device=device
-    )
+    return run_arm(base, stream, config, arm=arm, seed=seed, log=log, resume=resume, device=device)
 
 
 def run_arm(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relearn.data.randomness import generator_of
-from relearn.evaluation.classification import accuracy_of, predict
+from relearn.evaluation.classification import predict
 from relearn.methods.last_layer_probe.arm_result import conclude_net
+from relearn.methods.last_layer_probe.blocks import put_head
+from relearn.methods.last_layer_probe.frozen_base import head_of, note_base
+from relearn.methods.last_layer_probe.full_training import train_whole
 from relearn.methods.last_layer_probe.judge import judge
+from relearn.methods.last_layer_probe.net_training import Trained, Training
+from relearn.methods.last_layer_probe.probing import last_head
+from relearn.methods.last_layer_probe.unfreeze import Road, unfreeze
 from relearn.models.checkpoint import build, build_fresh
-from relearn.models.heads import replace_head
-from relearn.training.supervised import Task, train_classifier
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
     from relearn.methods.last_layer_probe.session import Session
     from relearn.models.checkpoint import Architecture
     from relearn.training.config import TrainConfig
-
-_WHERE = "last_layer_probe.trained.train"
 
 
 def with_settings(
@@ -47,20 +48,13 @@ def with_settings(
 
 
 def run_full(session: Session) -> ArmResult:
-    """Return a net trained as a whole, judged on the test images once.
+    """Return a net trained as a whole, its best epoch on validation images kept.
 
     Args:
         session: Of the kind ``full`` or ``fine_tuned``.
     """
-    net, architecture, steps = _trained(session)
-    with session.watch("judge"):
-        validation, test = (
-            _scores(net, architecture, split)
-            for split in (session.samples.validation, session.samples.test)
-        )
-        judge(session, validation=validation, test=test, step=steps)
-    costs = {"epochs": float(session.config.trained.train.epochs), "steps": float(steps)}
-    return conclude_net(session, net, architecture, steps=steps, costs=costs)
+    net, architecture, found = _trained(session)
+    return _judged(session, net, architecture, steps=found.steps, costs=found.costs())
 
 
 def score_net(session: Session) -> tuple[float, float]:
@@ -69,58 +63,109 @@ def score_net(session: Session) -> tuple[float, float]:
     Args:
         session: Of the kind ``full`` or ``fine_tuned``, with the settings that are tried.
     """
-    net, architecture, _ = _trained(session)
-    held = session.samples.validation
-    found = accuracy_of(_scores(net, architecture, held), held.labels)
-    return found, session.watch.seconds["train"]
+    _, _, found = _trained(session)
+    return found.validation_accuracy, session.watch.seconds["train"]
 
 
 def run_unfrozen(session: Session) -> ArmResult:
     """Return the base net with its last blocks trained on from the probe's optimum.
 
+    The first step that gains too little ends the road; what is kept may be the probe itself.
+
     Args:
         session: Of the kind ``unfrozen``.
     """
-    from relearn.methods.last_layer_probe.thawing import thaw
-
-    return thaw(session)
-
-
-def _trained(session: Session) -> tuple[nn.Module, Architecture, int]:
+    told = session.config.trained.unfreeze
     net, architecture = _start(session)
-    task = Task(
-        architecture, session.samples.train, _settings(session), session.seed, where=_WHERE
+    note_base(session, net)
+    settings = session.config.trained.train.model_copy(
+        update={"epochs": told.epochs, "learning_rate": told.learning_rate, "warmup_epochs": 0.0}
     )
-    session.device.place(net)
     with session.watch("train"):
-        state = train_classifier(
-            net, task, device=session.device, log=session.log, resume=session.resume
+        found = unfreeze(
+            net,
+            _training(session, architecture, settings, batch_norm="frozen"),
+            Road(
+                most_steps=told.most_steps,
+                layer_factor=told.layer_factor,
+                smallest_gain=told.smallest_gain,
+                sigmas=told.sigmas,
+                budget_seconds=told.budget_seconds,
+            ),
+            head=head_of(session),
+            device=session.device,
+            log=session.log,
+            resume=session.resume,
         )
-    return net, architecture, state.step
+    for row in (step.as_row() for step in found.steps):
+        values = ("validation_accuracy", "gain", "standard_error", "needed", "kept")
+        session.recorder.add(
+            "unfreeze", int(row["blocks"]), {name: float(row[name]) for name in values}
+        )
+    costs = found.costs()
+    return _judged(session, net, architecture, steps=int(costs["steps"]), costs=costs)
 
 
 def _start(session: Session) -> tuple[nn.Module, Architecture]:
-    base, classes = session.base, session.samples.classes
-    architecture = base.architecture.with_classes(classes)
+    """Return the net as training finds it: drawn afresh, or the base with the probe's head."""
+    base = session.base
+    architecture = base.architecture.with_classes(session.samples.classes)
     if session.arm.kind == "full":
         return build_fresh(architecture, seed=session.seed), architecture
     net = build(base)
-    replace_head(
-        net,
-        classes,
-        initialisation="zero",
-        generator=generator_of(session.seed, "last_layer_probe.head"),
-        name=str(base.provenance.get("head", "")),
-    )
+    with session.watch("features"):
+        solved = last_head(session)
+    put_head(net, solved.weight.float(), solved.bias.float(), head_of(session))
     return net, architecture
 
 
-def _settings(session: Session) -> TrainConfig:
-    trained = session.config.trained
-    if session.arm.kind == "full":
-        return trained.train
-    rate = trained.train.learning_rate * trained.fine_tuned_factor
-    return trained.train.model_copy(update={"learning_rate": rate})
+def _trained(session: Session) -> tuple[nn.Module, Architecture, Trained]:
+    net, architecture = _start(session)
+    settings = session.config.trained.train
+    if session.arm.kind == "fine_tuned":
+        rate = settings.learning_rate * session.config.trained.fine_tuned_factor
+        settings = settings.model_copy(update={"learning_rate": rate})
+    with session.watch("train"):
+        found = train_whole(
+            net,
+            _training(session, architecture, settings, batch_norm="learn"),
+            head=head_of(session),
+            device=session.device,
+            log=session.log,
+            resume=session.resume,
+        )
+    return net, architecture, found
+
+
+def _training(
+    session: Session, architecture: Architecture, settings: TrainConfig, *, batch_norm: str
+) -> Training:
+    return Training(
+        architecture=architecture,
+        train=session.samples.train,
+        validation=session.samples.validation,
+        settings=settings,
+        seed=session.seed,
+        batch_norm=batch_norm,
+    )
+
+
+def _judged(
+    session: Session,
+    net: nn.Module,
+    architecture: Architecture,
+    *,
+    steps: int,
+    costs: dict[str, float],
+) -> ArmResult:
+    with session.watch("judge"):
+        validation, test = (
+            _scores(net, architecture, split)
+            for split in (session.samples.validation, session.samples.test)
+        )
+        judge(session, validation=validation, test=test, step=steps)
+    own = {name: costs[name] for name in ("epochs", "steps", "train_flops", "validation_seconds")}
+    return conclude_net(session, net, architecture, steps=steps, costs=own)
 
 
 def _scores(net: nn.Module, architecture: Architecture, split: Split) -> Tensor:

@@ -123,9 +123,7 @@ def verdict_of(earned: Earned, config: VerdictConfig) -> Verdict:
     return Verdict(word, s, earned.lower, c, gain, earned.error, needed, target, why)
 
 
-def _word(
-    earned: Earned, config: VerdictConfig, *, gain: float, needed: float
-) -> tuple[str, str]:
+def _word(earned: Earned, config: VerdictConfig, *, gain: float, needed: float) -> tuple[str, str]:
     s, c, target = earned.mean, earned.level, config.target
     if gain <= needed or gain <= 0:
         return FAIL, (

@@ -22,7 +22,7 @@ def overview(
     *,
     config: LastLayerProbeConfig,
 ) -> Figure:
-    """Return ladder, depth report, learning curve, width law and penalty paths, one below the other.
+    """Return ladder, depth report, learning curve, width law and penalty paths as one.
 
     Args:
         records: Of all arms.

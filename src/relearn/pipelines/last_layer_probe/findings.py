@@ -102,8 +102,8 @@ def _regret(told: Mapping[str, Any], config: LastLayerProbeConfig) -> Iterator[s
     if not found or found["mean_regret"] is None:
         return
     yield (
-        f"{len(found['cases'])} cases: following the verdicts loses {100 * found['mean_regret']:.1f} "
-        f"points on average and saves {found['seconds_saved']:.0f} of "
+        f"{len(found['cases'])} cases: following the verdicts loses "
+        f"{100 * found['mean_regret']:.1f} points on average and saves {found['seconds_saved']:.0f} of "
         f"{found['full_training_everywhere']:.0f} seconds of full training."
     )
     for case in found["cases"]:

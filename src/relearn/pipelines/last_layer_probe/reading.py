@@ -212,8 +212,8 @@ def check_controls(
     wrong = [f"{name} {verdict}" for name, verdict in controls.items() if verdict != "FAIL"]
     if wrong and last_layer_probe.verdict.stop_on_controls:
         raise EvidenceError(
-            f"last_layer_probe.verdict: controls that must end in FAIL did not ({', '.join(wrong)}); "
-            "something leaks, or there are too few test images: raise seeds.count or test_images, "
+            f"last_layer_probe.verdict: controls that must end in FAIL did not "
+            f"({', '.join(wrong)}); something leaks, or there are too few test images: raise seeds.count or test_images, "
             "or set last_layer_probe.verdict.stop_on_controls=false to see the report"
         )
     return {"controls": controls, "passed": not wrong}

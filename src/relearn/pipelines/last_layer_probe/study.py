@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from relearn.errors import EvidenceError
 from relearn.pipelines.last_layer_probe.tables import (
-    cost_means,
     correct,
+    cost_means,
     final_by_seed,
     last_doubling,
     means_of,

@@ -22,7 +22,7 @@ def question_of(reading: Reading, config: LastLayerProbeConfig) -> tuple[str, st
         EvidenceError: No arm has validation records that could be the treated one.
     """
     evidence = config.evidence
-    if config.compare == "arms" or config.compare == "verdicts":
+    if config.compare in ("arms", "verdicts"):
         from relearn.methods.last_layer_probe.config import BEST_PROBE
         from relearn.methods.last_layer_probe.ladder import best_probe
 

@@ -1,4 +1,4 @@
-"""Choosing rate and length of the trained arms, on validation images of seeds that are not reported."""
+"""Choosing rate and length of the trained arms, on validation images of other seeds."""
 
 from __future__ import annotations
 

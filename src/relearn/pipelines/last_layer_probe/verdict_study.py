@@ -36,9 +36,7 @@ def _is_case(arm: Arm) -> bool:
     return arm.treated
 
 
-def _case(
-    reading: Reading, arm: Arm, costs: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
+def _case(reading: Reading, arm: Arm, costs: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     suffix = "" if arm.condition == "plain" else f".{arm.condition}"
     linear, full = f"linear{suffix}", f"full{suffix}"
     verdict = reading.verdict(arm).verdict
