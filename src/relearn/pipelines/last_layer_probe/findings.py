@@ -103,8 +103,8 @@ def _regret(told: Mapping[str, Any], config: LastLayerProbeConfig) -> Iterator[s
         return
     yield (
         f"{len(found['cases'])} cases: following the verdicts loses "
-        f"{100 * found['mean_regret']:.1f} points on average and saves {found['seconds_saved']:.0f} of "
-        f"{found['full_training_everywhere']:.0f} seconds of full training."
+        f"{100 * found['mean_regret']:.1f} points on average and saves "
+        f"{found['seconds_saved']:.0f} of {found['full_training_everywhere']:.0f} seconds of full training."
     )
     for case in found["cases"]:
         if case["regret"] > config.study.largest_regret:

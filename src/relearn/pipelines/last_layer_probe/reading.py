@@ -213,7 +213,8 @@ def check_controls(
     if wrong and last_layer_probe.verdict.stop_on_controls:
         raise EvidenceError(
             f"last_layer_probe.verdict: controls that must end in FAIL did not "
-            f"({', '.join(wrong)}); something leaks, or there are too few test images: raise seeds.count or test_images, "
-            "or set last_layer_probe.verdict.stop_on_controls=false to see the report"
+            f"({', '.join(wrong)}); something leaks, or there are too few test "
+            "images: raise seeds.count or samples.test_images, or set "
+            "last_layer_probe.verdict.stop_on_controls=false to see the report"
         )
     return {"controls": controls, "passed": not wrong}
