@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from foreign_worker import ForeignWorker
+
 Repetition = Callable[[], float]
 """Does the work once and returns how much it was, in the units of the row (images, episodes)."""
 
@@ -32,11 +34,13 @@ class Job:
         module: Module beside this file.
         maker: Function in it that prepares the work and returns a ``Repetition``.
         options: Keyword arguments of ``maker``.
+        python: Another Python that runs ``module`` as a script (``foreign_worker``); None: ours.
     """
 
     module: str
     maker: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    python: str | None = None
 
 
 class Worker:
@@ -119,9 +123,15 @@ def outcome(job: Job, *, threads: int) -> float:
         job: The work.
         threads: Of the process.
     """
-    worker = Worker(job, threads)
+    worker = _worker(job, threads)
     worker.close()
     return worker.first
+
+
+def _worker(job: Job, threads: int) -> Worker | ForeignWorker:
+    if job.python is None:
+        return Worker(job, threads)
+    return ForeignWorker(job.python, job.module, job.maker, options=job.options, threads=threads)
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ def race(ours: Job, peer: Job | None, *, repetitions: int, threads: int) -> Race
         repetitions: Counted repetitions of each.
         threads: Threads of each process; only one works at a time.
     """
-    workers = [Worker(job, threads) for job in (ours, peer) if job is not None]
+    workers = [_worker(job, threads) for job in (ours, peer) if job is not None]
     try:
         rounds = [[worker.rates() for worker in workers] for _ in range(repetitions)]
     finally:

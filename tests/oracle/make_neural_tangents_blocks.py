@@ -8,9 +8,9 @@ with newer jax, and brings TensorFlow):
     there/bin/python tests/oracle/make_neural_tangents_blocks.py
 
 The stored kernels are of random networks with weights of variance (1 - beta) / fan-in and biases of
-variance beta, in float64. Where a window reaches over the border, neural-tangents divides by the whole
-window, as our padding ``zeros`` does. Its activations are not normalised; the standard deviation of
-the weights behind an activation is therefore divided by sqrt(E s(g)^2), and the kernel by E s(g)^2.
+variance beta, in float64. Where a window reaches over the border, neural-tangents divides by the
+whole window, as our padding ``zeros`` does. Its activations are not normalised; the deviation of
+weights behind an activation is therefore divided by sqrt(E s(g)^2), and the kernel by E s(g)^2.
 """
 
 from __future__ import annotations

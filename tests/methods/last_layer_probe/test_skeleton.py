@@ -187,5 +187,6 @@ def test_an_unknown_activation_is_refused_with_its_near_miss():
 
 
 def test_the_configuration_is_read_without_torch():
-    code = "import sys, relearn.methods.last_layer_probe.skeleton_config; sys.exit('torch' in sys.modules)"
+    name = "relearn.methods.last_layer_probe.skeleton_config"
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

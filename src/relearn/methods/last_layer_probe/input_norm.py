@@ -124,10 +124,11 @@ def check_inputs(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int =
     if patch < 1 or patch % 2 == 0:
         raise ParameterError(f"last_layer_probe.patch: got {patch}, expected an odd number >= 1")
     _check(x, skeleton)
-    if norm in ("global", "none"):
-        _check_lengths(x, norm)
-    low, high = float(x.detach().min()), float(x.detach().max())
-    if norm == "pair" and (low < 0 or high > 1):
+    _check_lengths(x, norm)
+    if norm != "pair":
+        return
+    low, high = (float(each) for each in x.detach().aminmax())
+    if low < 0 or high > 1:
         raise ParameterError(
             f"{PARAMETER}: pair needs values from 0 to 1, got {low:g} to {high:g}; expected pixels "
             "in 0..1, or input_norm: patch"
@@ -150,13 +151,16 @@ def _check(x: Tensor, skeleton: Skeleton) -> None:
             f"last_layer_probe: got inputs of {x.dtype}, expected floating numbers; divide bytes "
             "by 255 first"
         )
-    if not bool(torch.isfinite(x).all()):
-        raise DataError("last_layer_probe: got NaN or infinite inputs, expected finite numbers")
 
 
 def _check_lengths(x: Tensor, norm: InputNorm) -> None:
-    empty = (x.flatten(1) != 0).any(dim=1).logical_not().nonzero().flatten().tolist()
-    if empty:
+    lengths = x.detach().flatten(1).norm(dim=1)
+    if not bool(torch.isfinite(lengths).all()):
+        raise DataError(
+            "last_layer_probe: got NaN, infinite or overflowing inputs, expected finite numbers"
+        )
+    empty = (lengths == 0).nonzero().flatten().tolist()
+    if empty and norm in ("global", "none"):
         first = ", ".join(str(index) for index in empty[:5])
         raise DataError(
             f"{PARAMETER}: {len(empty)} inputs have zero norm (index {first}), which {norm!r} "

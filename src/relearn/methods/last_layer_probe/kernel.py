@@ -25,6 +25,7 @@ from relearn.methods.last_layer_probe.layer_walk import (
     tile,
     walk_of,
 )
+from relearn.methods.last_layer_probe.one_curve import Curve, curve_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +65,7 @@ def dual_kernel(
     *,
     input_norm: InputNorm | None = None,
     patch: int = 3,
-    block: int = 256,
+    block: int = 512,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return kappa(x_i, y_j) for all pairs of inputs.
@@ -99,6 +100,10 @@ def dual_kernel(
         other = one if right is None else side_of(walk, right.vectors, unit=unit)
         return _differentiable(walk, one, other, tiles)
     with torch.no_grad():
+        if unit and skeleton.grid == (1, 1):
+            curve = curve_of(skeleton, dtype=dtype)
+            if curve is not None:
+                return _along(curve, left, right, block)
         one = side_of(walk, left.vectors, unit=unit)
         if right is None:
             return _symmetric(walk, one, tiles)
@@ -174,11 +179,37 @@ def _symmetric(walk: Walk, side: Side, tiles: _Tiles) -> Tensor:
         found = tile(walk, side.part(rows), side.part(columns), change=True)
         kernel[rows, columns] = found
         kernel[columns, rows] = found.T
-    for top in range(0, n, tiles.rows):  # a tile on the diagonal rounds its two halves on its own
-        square = kernel[top : top + tiles.rows, top : top + tiles.rows]
-        square.copy_(square.triu() + square.triu(1).T)
+    _mirror(kernel, tiles.rows)
     kernel.diagonal().copy_(side.lengths)
     return kernel
+
+
+def _along(curve: Curve, left: Embedded, right: Embedded | None, block: int) -> Tensor:
+    """Return the kernel of single vectors: products by strips, then the curve tile by tile."""
+    one = left.vectors[0, 0]
+    other = one if right is None else right.vectors[0, 0]
+    n, m = len(one), len(other)
+    kernel = one.new_empty(n, m)
+    rows_at_once = min(block, n, max(1, TILE_NUMBERS // (4 * m)))
+    scratch = one.new_empty(rows_at_once, m)
+    for top in range(0, n, block):
+        rows, start = slice(top, min(top + block, n)), top if right is None else 0
+        strip = torch.mm(one[rows], other[start:].T, out=kernel[rows, start:])
+        for part in strip.split(rows_at_once):
+            curve.of(part, scratch[: len(part), start:])
+        if right is None:
+            kernel[rows.stop :, rows] = kernel[rows, rows.stop :].T
+    if right is None:
+        _mirror(kernel, block)
+        kernel.fill_diagonal_(1.0)
+    return kernel
+
+
+def _mirror(kernel: Tensor, side: int) -> None:
+    """Make the squares on the diagonal symmetric: their two halves were rounded apart."""
+    for top in range(0, len(kernel), side):
+        square = kernel[top : top + side, top : top + side]
+        square.copy_(square.triu() + square.triu(1).T)
 
 
 def _differentiable(walk: Walk, left: Side, right: Side, tiles: _Tiles) -> Tensor:

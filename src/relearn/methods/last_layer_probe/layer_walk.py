@@ -145,10 +145,34 @@ def tile(walk: Walk, left: Side, right: Side, *, change: bool) -> Tensor:
     Returns:
         Shape (left, right).
     """
-    known = {INPUT: torch.matmul(left.vectors, right.vectors.transpose(2, 3))}
+    products = torch.matmul(left.vectors, right.vectors.transpose(2, 3))
+    return walk_through(walk, products, left, right, change=change)
+
+
+def walk_through(
+    walk: Walk,
+    products: Tensor,
+    left: Side | None = None,
+    right: Side | None = None,
+    *,
+    change: bool = False,
+) -> Tensor:
+    """Return the kernel of pairs whose inner products at the input nodes are given.
+
+    Args:
+        walk: The skeleton.
+        products: Shape (height, width, left, right).
+        left: Variances of the left inputs; None: all vectors are unit ones.
+        right: Of the right ones.
+        change: Work in place.
+
+    Returns:
+        Shape (left, right).
+    """
+    known = {INPUT: products}
     for layer in walk.layers:
         b = _input_of(layer, walk, known, change=change)
-        if left.variances:
+        if left is not None and right is not None and left.variances:
             known[layer.name] = _at_variances(layer, b, left, right, change=change)
         else:
             known[layer.name] = _dual(layer.activation, b, change=change)

@@ -29,6 +29,9 @@ from relearn.methods.last_layer_probe.skeleton_graph import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
+    from relearn.methods.last_layer_probe.one_curve import Curve
     from relearn.methods.last_layer_probe.skeleton_config import (
         ActivationConfig,
         ConvolutionalConfig,
@@ -140,6 +143,11 @@ class Skeleton:
         rows = [_plain(layer, [index[name] for name in layer.inputs]) for layer in self.layers]
         text = json.dumps({"grid": self.grid, "layers": rows}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def curves(self) -> dict[torch.dtype, Curve | None]:
+        """What ``one_curve.curve_of`` has found for this skeleton."""
+        return {}
 
     def positions(self, name: str) -> int:
         """Return how many positions a layer has.
