@@ -63,6 +63,9 @@ def unfreeze(
         resume: Each step keeps a file beside it while the road lasts; None keeps nothing.
         progress: Text before the progress bars; None shows none.
 
+    Returns:
+        The steps, which of them was kept, why the road ended, and the digests of the body.
+
     Raises:
         ParameterError: A knob is out of range.
         DataError: There are no images.
