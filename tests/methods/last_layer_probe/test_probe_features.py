@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -11,15 +13,18 @@ from torch import Tensor, nn
 from relearn.errors import DataError, ParameterError, TrainingError
 from relearn.methods.last_layer_probe.bodies import Body, body_digest
 from relearn.methods.last_layer_probe.feature_cache import FeatureCache
+from relearn.methods.last_layer_probe.feature_memory import feature_bytes, stream_bytes
 from relearn.methods.last_layer_probe.features import (
     extract,
-    feature_bytes,
+    labelled_features,
     stream_features,
     stream_into,
 )
 from relearn.methods.last_layer_probe.tap_points import choose_taps, tap_points
 from relearn.models.heads import features, find_head
 from relearn.provenance import digest_tensors
+from relearn.training.ridge_path import ridge_path
+from relearn.training.ridge_sums import RidgeSums
 
 NETS = ("mlp", "convnet3", "convnet5", "preact_resnet", "vision_transformer")
 
@@ -159,6 +164,21 @@ def test_streaming_adds_up_to_what_is_extracted_whole() -> None:
         assert mine.count == int(split.labels.sum())
 
 
+def test_a_ridge_path_streamed_in_two_passes_is_that_of_all_features_at_once() -> None:
+    body, split = tiny_body("convnet5"), separable(60, 0)
+    taps = choose_taps(body, split.images[:2], ["blocks.3", "features"])
+    sums = {tap: RidgeSums(tap.width, 3) for tap in taps}
+
+    stream_into(body, split, sums, batch=13)
+
+    for tap in taps:
+        path = sums[tap].path(labelled_features(body, split, tap, batch=13))
+        whole = ridge_path(extract(body, split.images, taps)[tap.name], split.labels)
+        assert path.penalty == whole.penalty
+        best = path.loo_error[path.best], whole.loo_error[whole.best]
+        assert float(best[0]) == pytest.approx(float(best[1]), rel=1e-3)
+
+
 def test_what_would_not_fit_is_refused_before_anything_is_run() -> None:
     body, images = tiny_body("convnet5"), tiny_images(9)
     taps = tap_points(body, images[:2])
@@ -168,6 +188,24 @@ def test_what_would_not_fit_is_refused_before_anything_is_run() -> None:
     assert needed == 9 * 4 * sum(tap.width for tap in taps)
     with pytest.raises(DataError, match=r"stream them, lower last_layer_probe\.features\.widest"):
         extract(body, images, taps, memory_bytes=needed - 1)
+
+
+def test_the_memory_of_a_stream_is_that_of_one_batch_and_grows_with_nothing_else() -> None:
+    body, images = tiny_body("convnet5"), tiny_images(24)
+    taps = tap_points(body, images[:2])
+    alive: list[int] = []
+    refs: list[weakref.ref[Tensor]] = []
+
+    for _, found in stream_features(body, images, taps, batch=4):
+        refs += [weakref.ref(value) for value in found.values()]
+        alive.append(sum(ref() is not None for ref in refs))
+        del found
+
+    assert max(alive) <= 2 * len(taps)  # a chunk and the one before it
+    four, eight = (stream_bytes(body, images[:2], taps, batch=batch) for batch in (4, 8))
+    assert eight == 2 * four
+    # the first convolution alone gives 4 maps of 8 x 8 an image
+    assert four > 4 * 4 * 4 * 64 + feature_bytes(taps, 4)
 
 
 def test_a_cache_reads_what_it_wrote_and_only_for_the_same_body(tmp_path) -> None:

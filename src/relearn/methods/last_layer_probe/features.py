@@ -17,12 +17,22 @@ from torch import Tensor
 
 from relearn.errors import DataError, ParameterError, TrainingError
 from relearn.methods.last_layer_probe.bodies import frozen
+from relearn.methods.last_layer_probe.feature_memory import feature_bytes
 from relearn.training.progress import progress_bar
 
 if TYPE_CHECKING:
     from relearn.data.images import Split
     from relearn.methods.last_layer_probe.bodies import Body
     from relearn.methods.last_layer_probe.tap_points import TapPoint
+
+__all__ = [
+    "MEMORY_BYTES",
+    "extract",
+    "feature_bytes",
+    "labelled_features",
+    "stream_features",
+    "stream_into",
+]
 
 MEMORY_BYTES = 2 << 30
 """Most that ``extract`` holds unless more is allowed (our default)."""
@@ -126,6 +136,31 @@ def stream_into(
             consumer.add(features, split.labels[rows].to(features.device))
 
 
+def labelled_features(
+    body: Body, split: Split, tap: TapPoint, *, batch: int = 256, progress: str | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield features and labels chunk by chunk, such as for a second pass over a streamed fit.
+
+    Args:
+        body: The net.
+        split: Images and labels.
+        tap: Where the body is read.
+        batch: Images a pass.
+        progress: Text before the progress bar; None shows none.
+
+    Yields:
+        Features (rows, width) and labels (rows,).
+
+    Raises:
+        DataError: As for ``stream_features``.
+        ParameterError: As for ``stream_features``.
+        TrainingError: As for ``stream_features``.
+    """
+    stream = stream_features(body, split.images, [tap], batch=batch, progress=progress)
+    for rows, found in stream:
+        yield found[tap.name], split.labels[rows].to(found[tap.name].device)
+
+
 def extract(
     body: Body,
     images: Tensor,
@@ -165,17 +200,6 @@ def extract(
         for name, value in found.items():
             whole[name][rows] = value.cpu()
     return whole
-
-
-def feature_bytes(taps: Sequence[TapPoint], count: int, dtype: torch.dtype = torch.float32) -> int:
-    """Return the bytes that the features of ``count`` images take when all are kept.
-
-    Args:
-        taps: Where the body is read.
-        count: Number of images.
-        dtype: Of the features.
-    """
-    return count * sum(tap.width for tap in taps) * dtype.itemsize
 
 
 def _check(images: Tensor, taps: Sequence[TapPoint], batch: int) -> None:

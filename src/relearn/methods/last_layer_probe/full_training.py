@@ -62,6 +62,9 @@ def train_whole(
         resume: Where training is kept while it runs; None keeps nothing.
         progress: Text before the progress bar; None shows none.
 
+    Returns:
+        The kept epoch, the curve and the cost.
+
     Raises:
         ParameterError: As ``train_net``.
         DataError: As ``train_net``.

@@ -125,6 +125,9 @@ def train_net(
         resume: Where training is kept while it runs; None keeps nothing.
         progress: Text before the progress bar; None shows none.
 
+    Returns:
+        The kept epoch, the curve and the cost.
+
     Raises:
         ParameterError: ``batch_norm``, the optimizer or the schedule is not known.
         DataError: There are no images.

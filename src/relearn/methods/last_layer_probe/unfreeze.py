@@ -10,9 +10,7 @@ bit. The rule and its numbers are our defaults.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relearn.errors import ParameterError, TrainingError
 from relearn.evaluation.classification import predict
@@ -20,6 +18,13 @@ from relearn.evaluation.records import Log, no_log
 from relearn.methods.last_layer_probe.blocks import blocks_of, thaw_last
 from relearn.methods.last_layer_probe.bodies import body_digest, body_of
 from relearn.methods.last_layer_probe.net_training import step_flops, train_net
+from relearn.methods.last_layer_probe.road import (
+    Road,
+    UnfreezeStep,
+    Unfrozen,
+    paired_error,
+    probe_step,
+)
 from relearn.training.device import PLAIN_CPU, Device
 from relearn.training.resume import ResumePoint
 
@@ -31,86 +36,7 @@ if TYPE_CHECKING:
     from relearn.methods.last_layer_probe.net_training import Trained, Training
 
 
-@dataclass(frozen=True)
-class Road:
-    """How far unfreezing may go.
-
-    Attributes:
-        most_steps: Largest number of blocks; 0 = all of them.
-        layer_factor: Factor on the rate from a block to the one below, above 0 to 1; 1 / 2.6 is
-            usual.
-        smallest_gain: Gain in validation accuracy below which the road ends, 0 to 1.
-        sigmas: Standard errors that the gain must exceed too.
-        budget_seconds: No step begins after so many seconds of training; 0 = no limit.
-        budget_flops: No step begins that would exceed so many FLOPs of training; 0 = no limit.
-    """
-
-    most_steps: int = 0
-    layer_factor: float = 1 / 2.6
-    smallest_gain: float = 0.005
-    sigmas: float = 2.0
-    budget_seconds: float = 0.0
-    budget_flops: float = 0.0
-
-
-@dataclass(frozen=True)
-class UnfreezeStep:
-    """One step, or the probe itself as step 0.
-
-    Attributes:
-        blocks: Blocks trained besides the head.
-        trained: The training; None for the probe.
-        trained_parameters: Numbers trained, 0 for the probe.
-        validation_accuracy: 0 to 1.
-        gain: In validation accuracy over the best before it; 0 for the probe.
-        standard_error: Of the gain, over validation images.
-        needed: What the gain had to exceed.
-        seconds: Of its training.
-        flops: Of its training.
-        kept: Whether it took the place of the best before it.
-    """
-
-    blocks: int
-    trained: Trained | None
-    trained_parameters: int
-    validation_accuracy: float
-    gain: float
-    standard_error: float
-    needed: float
-    seconds: float
-    flops: float
-    kept: bool
-
-    def as_row(self) -> dict[str, Any]:
-        """Return the row as a plain dictionary, without the training."""
-        return {name: value for name, value in vars(self).items() if name != "trained"}
-
-
-@dataclass(frozen=True)
-class Unfrozen:
-    """A road that has ended; the net holds the kept weights.
-
-    Attributes:
-        kept_blocks: Blocks of the kept step; 0 is the probe itself.
-        steps: In order, the probe first.
-        stopped_because: ``gain``, ``budget_seconds``, ``budget_flops`` or ``all steps done``.
-        start_digest: Digest of the body at the start, to which a roll-back leads.
-        end_digest: Digest of the kept body; equal to the start's where the probe was kept.
-    """
-
-    kept_blocks: int
-    steps: tuple[UnfreezeStep, ...]
-    stopped_because: str
-    start_digest: str
-    end_digest: str
-
-    def costs(self) -> dict[str, float]:
-        """Return what the whole road cost, by metric; steps that were not kept are counted."""
-        trained = [step.trained.costs() for step in self.steps if step.trained is not None]
-        names = ("epochs", "steps", "train_seconds", "validation_seconds", "train_flops")
-        sums = {name: math.fsum(costs[name] for costs in trained) for name in names}
-        most = max((step.trained_parameters for step in self.steps), default=0)
-        return {**sums, "trained_parameters": float(most)}
+__all__ = ["Road", "UnfreezeStep", "Unfrozen", "paired_error", "unfreeze"]
 
 
 def unfreeze(
@@ -136,6 +62,9 @@ def unfreeze(
         log: ``log(step, {metric: value})``, the metrics of step k under ``blocks_<k>.``.
         resume: Each step keeps a file beside it while the road lasts; None keeps nothing.
         progress: Text before the progress bars; None shows none.
+
+    Returns:
+        The steps, which of them was kept, why the road ended, and the digests of the body.
 
     Raises:
         ParameterError: A knob is out of range.
@@ -168,21 +97,6 @@ def unfreeze(
     return found
 
 
-def paired_error(first: Tensor, second: Tensor) -> float:
-    """Return the standard error of the mean difference of two accuracies on the same images.
-
-    sqrt(sum (d - mean d)^2 / (n (n - 1))), d = first - second; infinite for a single image.
-
-    Args:
-        first: Bool, shape (n,).
-        second: Bool, shape (n,).
-    """
-    count = len(first)
-    if count < 2:
-        return math.inf
-    return float((first.double() - second.double()).std(correction=1)) / math.sqrt(count)
-
-
 class _Walk:
     """The road while it is gone: the start, the best so far, and why it ended."""
 
@@ -197,7 +111,7 @@ class _Walk:
         self.kept = 0
         self.reason = "all steps done"
         self.hits = self._probe_hits()
-        self.steps = [_probe_step(self.hits)]
+        self.steps = [probe_step(self.hits)]
 
     def stops_before(self, blocks: int) -> bool:
         """Return whether the budget forbids a step; else put the probe back for it to begin at."""
@@ -260,21 +174,6 @@ class _Walk:
 
     def _digest(self) -> str:
         return body_digest(body_of(self.net, self.training.architecture, self.head))
-
-
-def _probe_step(hits: Tensor) -> UnfreezeStep:
-    return UnfreezeStep(
-        blocks=0,
-        trained=None,
-        trained_parameters=0,
-        validation_accuracy=float(hits.double().mean()),
-        gain=0.0,
-        standard_error=0.0,
-        needed=0.0,
-        seconds=0.0,
-        flops=0.0,
-        kept=True,
-    )
 
 
 def _check(road: Road) -> None:
