@@ -34,16 +34,18 @@ class SamplesConfig(Strict):
     """Which images train, validate and test.
 
     Attributes:
-        classes: ``base``: those the base net was pre-trained on; ``unseen``: the transfer classes
-            of a split by class, which it has never seen.
+        classes: ``base``: those the base net was pre-trained on; ``unseen``: the selection and
+            transfer classes of a split by class, which it has never seen.
+        ways: So many of these classes, drawn anew for each seed; 0 = all of them.
         train_images: Images that train, drawn anew for each seed from all images of these classes;
-            0 keeps the stream's own splits (with ``unseen``: support trains and validates).
-        validation_images: Images on which all choices are made; all others are the test. With
-            ``train_images: 0`` it is 0, but for ``unseen``: so many of the support images.
+            0 keeps the stream's own train, validation and test splits; only with ``base``.
+        validation_images: Images on which all choices are made; all others are the test. 0 together
+            with ``train_images``.
         test_images: So many of the test images are read, drawn anew for each seed; 0 = all.
     """
 
     classes: Literal["base", "unseen"]
+    ways: int = Field(ge=0)
     train_images: int = Field(ge=0)
     validation_images: int = Field(ge=0)
     test_images: int = Field(ge=0)
@@ -52,6 +54,8 @@ class SamplesConfig(Strict):
     def _both_or_none(self) -> Self:
         if self.classes == "unseen" and not self.train_images:
             raise ValueError("train_images: got 0, expected above 0 with classes: unseen")
+        if self.ways == 1:
+            raise ValueError("ways: got 1, expected 0 or at least 2 classes")
         if (self.train_images == 0) != (self.validation_images == 0):
             raise ValueError(
                 "validation_images: expected 0 together with train_images: 0, and above 0 otherwise"

@@ -10,7 +10,7 @@ import torch
 from relearn.data.images import Split, Stream
 from relearn.data.label_noise import noisy_labels
 from relearn.data.randomness import generator_of
-from relearn.data.redraw import base_classes, redraw
+from relearn.data.redraw import BASE_SPLITS, base_classes, redraw
 from relearn.errors import DataError, one_of
 from relearn.provenance import digest_tensors
 
@@ -23,7 +23,7 @@ PLAIN = "plain"
 CONDITIONS = (PLAIN, "noisy_labels", "few_images", "permuted_pixels", "permuted_labels")
 """What may be done to the images or labels of a seed before anything is probed."""
 
-_UNSEEN = ("transfer_support", "transfer_query")
+_UNSEEN = ("selection_support", "selection_query", "transfer_support", "transfer_query")
 _BLOCK = "last_layer_probe.samples"
 
 
@@ -71,7 +71,7 @@ def draw_samples(
     if condition not in CONDITIONS:
         raise one_of("last_layer_probe condition", condition, CONDITIONS)
     wanted = config.samples
-    source = _of_classes(stream, wanted)
+    source = _of_ways(_of_classes(stream, wanted), wanted.ways, seed=seed)
     splits = redraw(
         source,
         train_images=wanted.train_images,
@@ -99,15 +99,37 @@ def _of_classes(stream: Stream, config: SamplesConfig) -> Stream:
     """Return the stream, or one whose base splits hold the classes that the base net never saw."""
     if config.classes == "base":
         return stream
-    lacking = [name for name in _UNSEEN if name not in stream.splits]
-    if lacking:
+    there = [name for name in _UNSEEN if name in stream.splits]
+    if not there:
         raise DataError(
-            f"{_BLOCK}.classes: unseen needs the split {lacking[0]!r}, which a split by class "
-            "makes (data.split.by: class); with data.split.by: sample use classes: base"
+            f"{_BLOCK}.classes: unseen needs classes apart, which a split by class makes "
+            "(data.split.by: class); with data.split.by: sample use classes: base"
         )
-    parts = [stream.splits[name] for name in _UNSEEN]
+    parts = [stream.splits[name] for name in there]
     pooled = Split(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]))
     return Stream({"train": pooled}, stream.class_names, stream.task_of_class)
+
+
+def _of_ways(stream: Stream, ways: int, *, seed: int) -> Stream:
+    """Return the stream with so many of its base classes, drawn by the seed; 0 keeps all."""
+    if not ways:
+        return stream
+    classes = base_classes(stream)
+    if ways > len(classes):
+        raise DataError(
+            f"{_BLOCK}.ways: got {ways}, expected at most {len(classes)}, the classes there are"
+        )
+    draw = generator_of(seed, "last_layer_probe.ways")
+    taken = classes[torch.randperm(len(classes), generator=draw)[:ways]]
+    splits = {
+        name: _only(stream.splits[name], taken) for name in BASE_SPLITS if name in stream.splits
+    }
+    return Stream(splits, stream.class_names, stream.task_of_class)
+
+
+def _only(split: Split, classes: Tensor) -> Split:
+    kept = torch.isin(split.labels, classes)
+    return Split(split.images[kept], split.labels[kept])
 
 
 def _few_of(split: Split, count: int, *, seed: int, door: str) -> Split:

@@ -101,10 +101,11 @@ def _regret(told: Mapping[str, Any], config: LastLayerProbeConfig) -> Iterator[s
     found = told.get("regret")
     if not found or found["mean_regret"] is None:
         return
+    saved, whole = found["seconds_saved"], found["full_training_everywhere"]
     yield (
         f"{len(found['cases'])} cases: following the verdicts loses "
-        f"{100 * found['mean_regret']:.1f} points on average and saves "
-        f"{found['seconds_saved']:.0f} of {found['full_training_everywhere']:.0f} seconds of full training."
+        f"{100 * found['mean_regret']:.1f} points on average and saves {saved:.0f} of {whole:.0f} "
+        "seconds of full training."
     )
     for case in found["cases"]:
         if case["regret"] > config.study.largest_regret:
