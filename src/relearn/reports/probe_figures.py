@@ -198,7 +198,8 @@ def draw_paths(records: pd.DataFrame) -> Figure:
         x = penalties[penalties["arm"] == arm].groupby("step")["value"].mean()
         colour, dash = looks[arm]
         axis.plot(x, 100 * y, dash, color=colour, lw=1.7, label=arm)
-        axis.plot([x[y.idxmax()]], [100 * y.max()], "o", ms=5, color=colour)
+        place = int(y.to_numpy().argmax())
+        axis.plot([x.iloc[place]], [100 * y.iloc[place]], "o", ms=5, color=colour)
     axis.set_xscale("log")
     if arms:
         axis.legend(fontsize=8, frameon=False)

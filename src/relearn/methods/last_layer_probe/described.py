@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from relearn.methods.last_layer_probe.arms import Arm
     from relearn.methods.last_layer_probe.bodies_config import InputNorm
     from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
+    from relearn.methods.last_layer_probe.network import RandomNetwork
     from relearn.methods.last_layer_probe.session import Session
 
 
@@ -180,7 +181,7 @@ def _as_wide_as_convolutional(config: LastLayerProbeConfig, side: int) -> int:
     return config.study.channels * skeleton.outputs
 
 
-def drawn_body(body: BodyDescription) -> nn.Module:
+def drawn_body(body: BodyDescription) -> RandomNetwork:
     """Return the random network of a description, in evaluation mode.
 
     Args:
@@ -205,7 +206,8 @@ def drawn_body(body: BodyDescription) -> nn.Module:
         with torch.no_grad():
             for weight in net.body.parameters():
                 weight.mul_(float(told["gain"]))
-    return net.eval().requires_grad_(requires_grad=False)
+    net.eval().requires_grad_(requires_grad=False)
+    return net
 
 
 def described_noise(session: Session) -> BodyDescription:

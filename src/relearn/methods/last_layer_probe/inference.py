@@ -38,15 +38,14 @@ class _Pixels(nn.Module):
             images: Float in 0..1, shape (batch, channels, height, width).
         """
         rows = images.flatten(1)
-        if self.norm == "none":
-            return rows
-        if self.norm == "global":
-            return rows / rows.norm(dim=1, keepdim=True).clamp_min(_TINY)
         if self.norm == "pair":
             angle = rows * (torch.pi / 2)
-            return torch.cat([angle.cos(), angle.sin()], dim=1) / rows.shape[1] ** 0.5
-        whole = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
-        return whole / whole.norm(dim=1, keepdim=True)
+            rows = torch.cat([angle.cos(), angle.sin()], dim=1) / rows.shape[1] ** 0.5
+        elif self.norm == "patch":
+            rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
+        if self.norm in ("global", "patch"):
+            rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(_TINY)
+        return rows
 
 
 class ProbeProbabilities(nn.Module):

@@ -20,6 +20,8 @@ from relearn.methods.last_layer_probe.special import suspicious_share
 from relearn.methods.last_layer_probe.width_law import measure_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from relearn.methods.last_layer_probe.described import BodyDescription
     from relearn.methods.last_layer_probe.heads import Solved
     from relearn.methods.last_layer_probe.representation import Representation
@@ -77,7 +79,7 @@ def last_head(session: Session) -> Solved:
 
 
 def _choose(
-    session: Session, options: dict[str, Representation], question: Question
+    session: Session, options: Mapping[str, Representation], question: Question
 ) -> tuple[str, Solved]:
     """Return the tap point whose head is best on validation images; equals go to the deeper one."""
     best: tuple[float, str, Solved] | None = None

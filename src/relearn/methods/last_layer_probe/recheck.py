@@ -76,5 +76,5 @@ def recheck(
 
 
 def _mean(seal: Mapping[str, Any]) -> float:
-    values = list(seal["accuracy"].values())
+    values = [float(value) for value in seal["accuracy"].values()]
     return sum(values) / len(values)

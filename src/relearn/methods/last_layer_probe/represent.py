@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from relearn.methods.last_layer_probe.bodies_config import InputNorm
+    from relearn.methods.last_layer_probe.network import RandomNetwork
     from relearn.methods.last_layer_probe.session import Session
     from relearn.methods.last_layer_probe.skeleton import Skeleton
 
@@ -117,7 +118,7 @@ def _random(session: Session) -> Represented:
     return Represented({body.label: Features(parts, kinds_of(session.config))}, body)
 
 
-def _read(net: torch.nn.Module, images: Tensor) -> Tensor:
+def _read(net: RandomNetwork, images: Tensor) -> Tensor:
     with torch.no_grad():
         return torch.cat([net.body(float_images(block)) for block in images.split(_BATCH)])
 

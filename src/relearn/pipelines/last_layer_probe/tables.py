@@ -56,10 +56,11 @@ def correct(predictions: pd.DataFrame) -> dict[tuple[str, int], list[bool]]:
         predictions: Columns arm, seed, index, label, predicted.
     """
     found = {}
-    for (arm, seed), rows in predictions.groupby(["arm", "seed"], sort=False):
+    for _, rows in predictions.groupby(["arm", "seed"], sort=False):
         ordered = rows.sort_values("index")
+        arm, seed = str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0])
         hits = ordered["label"].to_numpy() == ordered["predicted"].to_numpy()
-        found[str(arm), int(seed)] = hits.tolist()
+        found[arm, seed] = hits.tolist()
     return found
 
 
