@@ -117,10 +117,11 @@ def _measure(session: Session, chosen: Representation, question: Question, solve
 def _measure_further(
     session: Session, chosen: Representation, question: Question, solved: Solved
 ) -> None:
+    settled = chosen.settled(solved.kind)
     if session.config.curve.enabled and session.arm.kind != "noise":
-        draw_curve(session, chosen, question, solved)
+        draw_curve(session, settled, question, solved)
     if is_shaken(session):
-        shake(session, chosen, question, solved)
+        shake(session, settled, question, solved)
     if session.arm.kind == "kernel" and solved.loo_scores is not None:
         share = suspicious_share(solved.loo_scores, question.labels)
         session.recorder.add("special", 0, {"suspicious_share": share})

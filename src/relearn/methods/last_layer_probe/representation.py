@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -77,6 +77,14 @@ class Representation(Protocol):
         """
         ...
 
+    def settled(self, kind: str) -> Representation:
+        """Return the same with one kind of head, which was chosen before.
+
+        Args:
+            kind: ``ridge`` or ``logistic``.
+        """
+        ...
+
     def scores(self, solved: Solved, part: str, question: Question) -> Tensor:
         """Return the scores of one part of the images, float64, shape (m, classes).
 
@@ -115,6 +123,14 @@ class Features:
         if len(solved) == 1:
             return solved[0]
         return max(solved, key=lambda head: self.hits(head, question))
+
+    def settled(self, kind: str) -> Features:
+        """Return the same features with one kind of head.
+
+        Args:
+            kind: ``ridge`` or ``logistic``.
+        """
+        return replace(self, kinds=(kind,))
 
     def _solve(self, kind: str, question: Question) -> Solved:
         rows = self.parts["train"]
@@ -176,6 +192,15 @@ class Kernels:
         if question.rows is not None:
             kernel = kernel[question.rows][:, question.rows]
         return solve_kernel(kernel, question.taught, question.config, classes=question.classes)
+
+    def settled(self, kind: str) -> Kernels:
+        """Return itself: kernels have ridge heads.
+
+        Args:
+            kind: Not read.
+        """
+        del kind
+        return self
 
     def scores(self, solved: Solved, part: str, question: Question) -> Tensor:
         """Return the scores of one part of the images.
