@@ -247,6 +247,15 @@ def test_a_kernel_too_large_for_memory_is_refused_with_the_roads_that_fit():
         nothing.require("nystrom")
 
 
+def test_a_kernel_is_not_even_begun_where_it_does_not_fit(monkeypatch):
+    monkeypatch.setattr(kernel_memory, "free_memory", lambda: 2_000_000_000)
+    many = torch.ones(1, 3).expand(60_000, 3)
+    with pytest.raises(ParameterError) as refused:
+        dual_kernel(SKELETONS["chain"], many)
+    assert "60000 x 60000 values need 14.7 GB, 1.8 GB may be used" in str(refused.value)
+    assert "nystrom (" in str(refused.value)
+
+
 def test_what_may_be_used_follows_the_machine(monkeypatch):
     monkeypatch.setattr(kernel_memory, "free_memory", lambda: 10_000)
     assert forecast(SKELETONS["chain"], 5, dimension=3).limit == 9_000

@@ -125,6 +125,34 @@ def forecast(  # noqa: PLR0913 - each is a size that the user sets
     return Forecast(roads, limit, n, m, (n * (n + 1) // 2 + n * m) * nodes)
 
 
+def require_room(
+    skeleton: Skeleton, x: torch.Tensor, y: torch.Tensor | None, *, dtype: torch.dtype
+) -> None:
+    """Raise an error if a kernel does not fit into memory, before any of it is allocated.
+
+    Args:
+        skeleton: Whose kernel.
+        x: Inputs on the left.
+        y: On the right; None: those on the left.
+        dtype: Of the kernel.
+
+    Raises:
+        ParameterError: It does not fit; the message says what does.
+    """
+    n, m = len(x), len(x if y is None else y)
+    needed = n * m * torch.empty(0, dtype=dtype).element_size() + WORK
+    if needed < 2 * WORK or x.device.type != "cpu":
+        return
+    dimension = x[0].numel()
+    found = forecast(skeleton, n, 0 if y is None else m, dimension=dimension, dtype=dtype)
+    if needed > found.limit:
+        listed = ", ".join(f"{r} ({_gb(found.bytes[r])})" for r in found.fitting) or "fewer inputs"
+        raise ParameterError(
+            f"{PARAMETER}: {n} x {m} values need {_gb(needed)}, {_gb(found.limit)} may be used; "
+            f"expected what fits: {listed}"
+        )
+
+
 def stream_bytes(
     skeleton: Skeleton, *, dimension: int, replicas: int, batch: int, chunk: int = 256
 ) -> int:
