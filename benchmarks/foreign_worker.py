@@ -50,6 +50,12 @@ class ForeignWorker:
         """End the process."""
         self._tell("stop")
         self._process.wait(timeout=60)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _tell(self, word: str) -> None:
         if self._process.stdin is None:
@@ -63,6 +69,8 @@ class ForeignWorker:
             if line.startswith(SAYS):
                 return json.loads(line.removeprefix(SAYS))
             heard.append(line)
+        self._process.wait(timeout=60)
+        self._let_go()
         raise RuntimeError("a benchmark process of another Python ended:\n" + "".join(heard))
 
 

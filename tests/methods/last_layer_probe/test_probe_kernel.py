@@ -230,7 +230,7 @@ def test_a_patch_is_what_lies_around_a_pixel_and_keeps_its_contrast():
     [
         (torch.zeros(2, 2, *GRID), {"input_norm": "none"}, "2 inputs have zero norm (index 0, 1)"),
         (torch.zeros(2, 2, *GRID), {"input_norm": "global"}, "patch or pair"),
-        (torch.full((2, 2, *GRID), torch.nan), {}, "NaN or infinite"),
+        (torch.full((2, 2, *GRID), torch.nan), {}, "NaN, infinite"),
         (torch.ones(2, 2, 4, 4), {}, "expected (n, channels, 6, 5)"),
         (torch.ones(0, 2, *GRID), {}, "got inputs of shape (0, 2, 6, 5)"),
         (torch.full((2, 2, *GRID), 3.0), {"input_norm": "pair"}, "values from 0 to 1"),

@@ -9,7 +9,12 @@ from relearn.errors import DataError, ParameterError
 from relearn.methods.last_layer_probe import kernel_memory, random_layer
 from relearn.methods.last_layer_probe.activations import activation_of
 from relearn.methods.last_layer_probe.kernel import dual_kernel
-from relearn.methods.last_layer_probe.kernel_memory import forecast, free_memory, stream_bytes
+from relearn.methods.last_layer_probe.kernel_memory import (
+    RoadSizes,
+    forecast,
+    free_memory,
+    stream_bytes,
+)
 from relearn.methods.last_layer_probe.network import random_network
 from relearn.methods.last_layer_probe.nystrom import nystrom_features, nystrom_map
 from relearn.methods.last_layer_probe.random_features import empirical_kernel, stream_features
@@ -168,12 +173,23 @@ def test_every_layer_has_mean_square_one_on_unit_inputs(name):
     assert expected is None or all(float(s) == pytest.approx(1, abs=0.2) for s in squares)
 
 
-def test_a_network_can_be_trained_and_exported():
-    network = random_network(
-        SKELETONS["conv"], replicas=4, inputs_shape=(2, *GRID), seed=0, classes=3, zero_head=False
+def network_of(name):
+    return random_network(
+        SKELETONS[name], replicas=4, inputs_shape=(2, *GRID), seed=0, classes=3, zero_head=False
     )
+
+
+@every_skeleton
+def test_a_network_can_be_trained(name):
+    network = network_of(name)
     network(images(4)).logsumexp(dim=1).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+@pytest.mark.full
+@every_skeleton
+def test_a_network_can_be_exported_for_batches_of_any_size(name):
+    network = network_of(name)
     count = torch.export.Dim("count", min=2, max=64)
     exported = torch.export.export(network, (images(4),), dynamic_shapes=({0: count},))
     assert torch.allclose(exported.module()(images(9)), network(images(9)), atol=1e-5)
@@ -247,6 +263,15 @@ def test_a_kernel_too_large_for_memory_is_refused_with_the_roads_that_fit():
         nothing.require("nystrom")
 
 
+def test_a_kernel_is_not_even_begun_where_it_does_not_fit(monkeypatch):
+    monkeypatch.setattr(kernel_memory, "free_memory", lambda: 2_000_000_000)
+    many = torch.ones(1, 3).expand(60_000, 3)
+    with pytest.raises(ParameterError) as refused:
+        dual_kernel(SKELETONS["chain"], many)
+    assert "60000 x 60000 values need 14.7 GB, 1.8 GB may be used" in str(refused.value)
+    assert "nystrom (" in str(refused.value)
+
+
 def test_what_may_be_used_follows_the_machine(monkeypatch):
     monkeypatch.setattr(kernel_memory, "free_memory", lambda: 10_000)
     assert forecast(SKELETONS["chain"], 5, dimension=3).limit == 9_000
@@ -260,7 +285,9 @@ def test_forecasts_do_not_depend_on_the_number_of_streamed_inputs_but_on_all_els
     assert stream_bytes(skeleton, dimension=40, replicas=512, batch=100) > plain
     assert stream_bytes(skeleton, dimension=40, replicas=256, batch=200) > plain
     assert stream_bytes(skeleton, dimension=40, replicas=256, batch=100, chunk=512) > plain
-    few, many = (forecast(skeleton, n, dimension=40, replicas=16) for n in (1000, 100_000))
+    few, many = (
+        forecast(skeleton, n, dimension=40, sizes=RoadSizes(replicas=16)) for n in (1000, 100_000)
+    )
     assert few.bytes["random_features"] == many.bytes["random_features"]
     wide = forecast(skeleton, 1000, dimension=40, dtype=torch.float64)
     assert wide.bytes["exact"] > few.bytes["exact"]

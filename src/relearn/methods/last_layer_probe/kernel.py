@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from relearn.errors import DataError, ParameterError
-from relearn.methods.last_layer_probe.input_norm import Embedded, InputNorm, default_norm, embed
+from relearn.methods.last_layer_probe.input_norm import (
+    Embedded,
+    InputNorm,
+    check_inputs,
+    default_norm,
+    embed,
+)
+from relearn.methods.last_layer_probe.kernel_memory import require_room
 from relearn.methods.last_layer_probe.layer_walk import (
     Side,
     Walk,
@@ -25,7 +32,7 @@ from relearn.methods.last_layer_probe.layer_walk import (
     tile,
     walk_of,
 )
-from relearn.methods.last_layer_probe.one_curve import Curve, curve_of
+from relearn.methods.last_layer_probe.one_curve import curve_of, kernel_along, mirror_squares
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,25 +92,30 @@ def dual_kernel(
 
     Raises:
         DataError: Inputs of a wrong shape, of zero norm, or not finite.
-        ParameterError: A block below 1, another precision, or an unknown norm.
+        ParameterError: A block below 1, another precision, an unknown norm, or a kernel that is too
+            large for memory; the message says what fits.
     """
     _check(x, y, block, dtype)
     norm = default_norm(skeleton) if input_norm is None else input_norm
+    require_room(skeleton, x, y, dtype=dtype)
+    asked = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, y))
+    if norm == "global" and skeleton.grid == (1, 1) and not asked:
+        curve = curve_of(skeleton, dtype=dtype)
+        if curve is not None:
+            for each in (x,) if y is None else (x, y):
+                check_inputs(each, skeleton, norm)
+            flat = None if y is None else y.detach().to(dtype).flatten(1)
+            return kernel_along(curve, x.detach().to(dtype).flatten(1), flat, block=block)
     left = embed(x.to(dtype), skeleton, norm, patch=patch)
     right = None if y is None else embed(y.to(dtype), skeleton, norm, patch=patch)
     walk = walk_of(skeleton, dtype=dtype, device=x.device)
     unit = keeps_unit(skeleton, left)
     tiles = _cut(skeleton, left, block)
-    asked = x.requires_grad or (y is not None and y.requires_grad)
-    if asked and torch.is_grad_enabled():
+    if asked:
         one = side_of(walk, left.vectors, unit=unit)
         other = one if right is None else side_of(walk, right.vectors, unit=unit)
         return _differentiable(walk, one, other, tiles)
     with torch.no_grad():
-        if unit and skeleton.grid == (1, 1):
-            curve = curve_of(skeleton, dtype=dtype)
-            if curve is not None:
-                return _along(curve, left, right, block)
         one = side_of(walk, left.vectors, unit=unit)
         if right is None:
             return _symmetric(walk, one, tiles)
@@ -179,37 +191,9 @@ def _symmetric(walk: Walk, side: Side, tiles: _Tiles) -> Tensor:
         found = tile(walk, side.part(rows), side.part(columns), change=True)
         kernel[rows, columns] = found
         kernel[columns, rows] = found.T
-    _mirror(kernel, tiles.rows)
+    mirror_squares(kernel, tiles.rows)
     kernel.diagonal().copy_(side.lengths)
     return kernel
-
-
-def _along(curve: Curve, left: Embedded, right: Embedded | None, block: int) -> Tensor:
-    """Return the kernel of single vectors: products by strips, then the curve tile by tile."""
-    one = left.vectors[0, 0]
-    other = one if right is None else right.vectors[0, 0]
-    n, m = len(one), len(other)
-    kernel = one.new_empty(n, m)
-    rows_at_once = min(block, n, max(1, TILE_NUMBERS // (4 * m)))
-    scratch = one.new_empty(rows_at_once, m)
-    for top in range(0, n, block):
-        rows, start = slice(top, min(top + block, n)), top if right is None else 0
-        strip = torch.mm(one[rows], other[start:].T, out=kernel[rows, start:])
-        for part in strip.split(rows_at_once):
-            curve.of(part, scratch[: len(part), start:])
-        if right is None:
-            kernel[rows.stop :, rows] = kernel[rows, rows.stop :].T
-    if right is None:
-        _mirror(kernel, block)
-        kernel.fill_diagonal_(1.0)
-    return kernel
-
-
-def _mirror(kernel: Tensor, side: int) -> None:
-    """Make the squares on the diagonal symmetric: their two halves were rounded apart."""
-    for top in range(0, len(kernel), side):
-        square = kernel[top : top + side, top : top + side]
-        square.copy_(square.triu() + square.triu(1).T)
 
 
 def _differentiable(walk: Walk, left: Side, right: Side, tiles: _Tiles) -> Tensor:

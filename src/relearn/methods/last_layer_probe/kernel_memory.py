@@ -30,6 +30,23 @@ WORK = 256 << 20
 """Bytes for tiles, batches and the libraries' own work space."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RoadSizes:
+    """How much the roads beyond the whole kernel take at a time.
+
+    Attributes:
+        landmarks: Of the Nystrom road; not more than there are inputs are taken.
+        replicas: r of the random features.
+        batch: Inputs of one batch of random features.
+        chunk: Replicas whose weights are held at a time.
+    """
+
+    landmarks: int = 2000
+    replicas: int = 1024
+    batch: int = 1024
+    chunk: int = 256
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Memory of each road.
@@ -75,17 +92,14 @@ class Forecast:
         )
 
 
-def forecast(  # noqa: PLR0913 - each is a size that the user sets
+def forecast(
     skeleton: Skeleton,
     n: int,
     m: int = 0,
     *,
     dimension: int,
     dtype: torch.dtype = torch.float32,
-    landmarks: int = 2000,
-    replicas: int = 1024,
-    batch: int = 1024,
-    chunk: int = 256,
+    sizes: RoadSizes | None = None,
     limit: int | None = None,
 ) -> Forecast:
     """Return the memory that each road to a kernel head would take.
@@ -96,10 +110,7 @@ def forecast(  # noqa: PLR0913 - each is a size that the user sets
         m: Inputs for testing.
         dimension: Numbers in one input as given to the input nodes, over all positions.
         dtype: Of the kernel.
-        landmarks: Of the Nystrom road; not more than n are taken.
-        replicas: r of the random features.
-        batch: Inputs of one batch of random features.
-        chunk: Replicas whose weights are held at a time.
+        sizes: Landmarks and random features; None: the defaults of ``RoadSizes``.
         limit: Bytes that may be used; None: nine tenths of ``free_memory()``.
 
     Raises:
@@ -112,17 +123,52 @@ def forecast(  # noqa: PLR0913 - each is a size that the user sets
     size = torch.empty(0, dtype=dtype).element_size()
     nodes = sum(skeleton.positions(layer.name) for layer in skeleton.layers)
     vectors = (n + m) * (2 * dimension + 3 * nodes) * size + WORK
-    few = min(landmarks, n)
-    features = replicas * skeleton.outputs
+    sizes = RoadSizes() if sizes is None else sizes
+    few = min(sizes.landmarks, n)
+    features = sizes.replicas * skeleton.outputs
+    streamed = stream_bytes(
+        skeleton,
+        dimension=dimension,
+        replicas=sizes.replicas,
+        batch=sizes.batch,
+        chunk=sizes.chunk,
+    )
     roads: dict[Road, int] = {
         "exact": 4 * n * n * size + n * m * size + vectors,
         "cholesky": 2 * n * n * size + n * m * size + vectors,
         "nystrom": 2 * max(n, m) * few * size + 4 * few * few * 8 + vectors,
-        "random_features": 2 * min(features, n) ** 2 * 8
-        + stream_bytes(skeleton, dimension=dimension, replicas=replicas, batch=batch, chunk=chunk),
+        "random_features": 2 * min(features, n) ** 2 * 8 + streamed,
     }
     limit = int(0.9 * free_memory()) if limit is None else limit
     return Forecast(roads, limit, n, m, (n * (n + 1) // 2 + n * m) * nodes)
+
+
+def require_room(
+    skeleton: Skeleton, x: torch.Tensor, y: torch.Tensor | None, *, dtype: torch.dtype
+) -> None:
+    """Raise an error if a kernel does not fit into memory, before any of it is allocated.
+
+    Args:
+        skeleton: Whose kernel.
+        x: Inputs on the left.
+        y: On the right; None: those on the left.
+        dtype: Of the kernel.
+
+    Raises:
+        ParameterError: It does not fit; the message says what does.
+    """
+    n, m = len(x), len(x if y is None else y)
+    needed = n * m * torch.empty(0, dtype=dtype).element_size() + WORK
+    if needed < 2 * WORK or x.device.type != "cpu":
+        return
+    dimension = x[0].numel()
+    found = forecast(skeleton, n, 0 if y is None else m, dimension=dimension, dtype=dtype)
+    if needed > found.limit:
+        listed = ", ".join(f"{r} ({_gb(found.bytes[r])})" for r in found.fitting) or "fewer inputs"
+        raise ParameterError(
+            f"{PARAMETER}: {n} x {m} values need {_gb(needed)}, {_gb(found.limit)} may be used; "
+            f"expected what fits: {listed}"
+        )
 
 
 def stream_bytes(

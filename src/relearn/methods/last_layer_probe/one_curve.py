@@ -28,6 +28,8 @@ DEGREES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)
 CLOSE = {torch.float32: 5e-7, torch.float64: 5e-14}
 """Largest error of the polynomial, as evaluated in that precision."""
 CHECKS = 1001
+STRIP = 1 << 17
+"""Numbers that go along the curve at a time: half a megabyte in float32."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,11 @@ class Curve:
         numbers = self._numbers(rho.dtype, rho.device)
         z = torch.add(numbers[-1], rho.clamp_(-1, 1).acos_(), alpha=2 / math.pi, out=rho)
         torch.add(numbers[1], z, alpha=self.coefficients[-1], out=spare)
-        for number in numbers[2:-1]:
+        for number in numbers[2:-2]:
             torch.addcmul(number, spare, z, out=spare)
-        return rho.copy_(spare)
+        if len(numbers) == 3:
+            return rho.copy_(spare)
+        return torch.addcmul(numbers[-2], spare, z, out=rho)
 
     @lru_cache(maxsize=8)  # noqa: B019 - curves are few and small, and are kept anyway
     def _numbers(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
@@ -94,3 +98,49 @@ def _fitted(skeleton: Skeleton, dtype: torch.dtype) -> Curve | None:
         if float((found.double() - checks).abs().max()) <= CLOSE[dtype]:
             return curve
     return None
+
+
+def kernel_along(curve: Curve, x: Tensor, y: Tensor | None, *, block: int) -> Tensor:
+    """Return the kernel of vectors of any length, of which only the direction counts.
+
+    Products are taken by strips, each of which goes along the curve while the caches hold it.
+
+    Args:
+        curve: Of the skeleton.
+        x: Shape (n, dimension), none of norm 0.
+        y: Shape (m, dimension); None: the kernel of ``x`` with itself.
+        block: Rows of a strip.
+
+    Returns:
+        Shape (n, m).
+    """
+    right = x if y is None else y
+    inverse, over = 1 / x.norm(dim=1, keepdim=True), 1 / right.norm(dim=1)
+    n, m = len(x), len(right)
+    kernel = x.new_empty(n, m)
+    height = min(block, n, max(1, STRIP // m))
+    scratch = x.new_empty(height, m)
+    for top in range(0, n, block):
+        rows, start = slice(top, min(top + block, n)), top if y is None else 0
+        strip = kernel[rows, start:]
+        torch.mm(x[rows] * inverse[rows], right[start:].T, out=strip)
+        for part in strip.split(height):
+            curve.of(part.mul_(over[start:]), scratch[: len(part), start:])
+        if y is None:
+            kernel[rows.stop :, rows] = kernel[rows, rows.stop :].T
+    if y is None:
+        mirror_squares(kernel, block)
+        kernel.fill_diagonal_(1.0)
+    return kernel
+
+
+def mirror_squares(kernel: Tensor, side: int) -> None:
+    """Make the squares on the diagonal symmetric: their two halves were rounded apart.
+
+    Args:
+        kernel: Square; changed in place.
+        side: Of each square.
+    """
+    for top in range(0, len(kernel), side):
+        square = kernel[top : top + side, top : top + side]
+        square.copy_(square.triu() + square.triu(1).T)
