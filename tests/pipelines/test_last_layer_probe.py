@@ -130,7 +130,7 @@ def test_the_recommendation_names_verdict_ladder_costs_and_next_step(road):
     assert told["verdict"] in {"PASS", "PROMISING", "WEAK", "FAIL"}
     assert told["treated_arm"] in {"random_fc1_8", "random_fc1_64", "kernel_fc1"}
     assert told["rungs"]["linear"] == "linear"
-    assert [g["below"] for g in told["gaps"]][0] == "linear"
+    assert next(g["below"] for g in told["gaps"]) == "linear"
     assert {"next_step", "learning_curve", "savings", "projected_seconds", "thresholds"} <= set(
         told
     )

@@ -20,7 +20,7 @@ _RUN = {**_ROOT, **_MACHINE}
 def create_pipeline() -> Pipeline:
     """Return the pipeline ``last_layer_probe``: climb the ladder, judge, recommend."""
     return Pipeline(
-        [*_running(), *_reading()],
+        [*_running(), *_judging(), *_telling()],
         namespace="last_layer_probe",
         inputs={"base", "stream"},
         parameters={*_METHOD.values(), *_PRESENT.values(), *_MACHINE.values()},
@@ -57,8 +57,8 @@ def _running() -> list[Node]:
     ]
 
 
-def _reading() -> list[Node]:
-    """Return the nodes that check, judge, recommend and draw what the tables hold."""
+def _judging() -> list[Node]:
+    """Return the nodes that check, judge and recommend from what the tables hold."""
     tables = {name: name for name in ("records", "costs", "predictions")}
     return [
         node(
@@ -85,6 +85,12 @@ def _reading() -> list[Node]:
             outputs="recheck",
             name="recheck_bodies",
         ),
+    ]
+
+
+def _telling() -> list[Node]:
+    """Return the nodes that explain and draw, and the one that may fail the run at its end."""
+    return [
         node(
             reading.diagnose,
             inputs={
