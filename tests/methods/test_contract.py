@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tiny_forget_relearn
 import tiny_grow
+import tiny_probe
 import torch
 from pydantic import BaseModel, ValidationError
 from tiny_zap import tiny_base, tiny_config, tiny_stream
@@ -76,6 +77,15 @@ CASES = [
         stream=tiny_grow.tiny_stream,
         baseline="scratch_total",
         treated=("grown", "random_pad"),
+        module_with_verify="ledger",
+    ),
+    Case(
+        method="last_layer_probe",
+        config=tiny_probe.tiny_config,
+        base=tiny_probe.tiny_base,
+        stream=tiny_probe.tiny_stream,
+        baseline="linear",
+        treated=("random_fc1_64", "random_fc1_8"),
         module_with_verify="ledger",
     ),
 ]

@@ -16,6 +16,7 @@ from kedro.runner import SequentialRunner
 from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
+from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.pipelines.compare import create_pipeline
@@ -44,6 +45,7 @@ def others():
     return (
         ForgetRelearnConfig(**read_parameters("forget_relearn")),
         GrowConfig(**read_parameters("grow")),
+        LastLayerProbeConfig(**read_parameters("last_layer_probe")),
     )
 
 
@@ -76,6 +78,7 @@ def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, others,
         "params:zap": zap,
         "params:forget_relearn": others[0],
         "params:grow": others[1],
+        "params:last_layer_probe": others[2],
         "params:storage": StorageConfig(folder="data/test"),
         "data_card": {"source": "glyphs", "images": 6000},
         "zap.records": tied(zap_records(), zap),
@@ -87,7 +90,7 @@ def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, others,
     }
     for method in METHODS[1:]:
         inputs |= {f"{method}.records": empty(), f"{method}.costs": empty()}
-    for method, left in product(("forget_relearn", "grow"), LEFT_BESIDE):
+    for method, left in product(("forget_relearn", "grow", "last_layer_probe"), LEFT_BESIDE):
         inputs[f"{method}.{left}"] = empty() if left == "interventions" else {"missing": True}
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()})
     outputs = ("comparison", "decision", "report")

@@ -41,6 +41,13 @@ ARMS = {
     "random_layers": "new layers drawn",
     "teacher_continued": "the small net trained on, as much computation",
     "distilled": "a fresh net of the grown size, taught by the small one",
+    "majority": "the most frequent class",
+    "linear": "a linear classifier on pixels",
+    "frozen": "the base net frozen, a new last layer",
+    "unfrozen": "the base net's last blocks trained on",
+    "full": "a net of that architecture from scratch",
+    "fine_tuned": "the base net trained on as a whole",
+    "noise_body": "features of pure noise",
 }
 """What an arm is, for the same reader; an arm that is not here stands for itself."""
 

@@ -15,6 +15,7 @@ from relearn.errors import EvidenceError, StaleInputError
 from relearn.evaluation.config import BEST_ON_VALIDATION
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
+from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.provenance import Provenance, digest
@@ -36,6 +37,7 @@ def compare_records(
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
+    last_layer_probe: LastLayerProbeConfig,
     **tables: Any,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the table of comparisons and the decision on each method.
@@ -45,6 +47,7 @@ def compare_records(
         zap: Parameters of the method, which hold what was said before the run.
         forget_relearn: Parameters of the method, likewise.
         grow: Parameters of the method, likewise.
+        last_layer_probe: Parameters of the method, likewise.
         tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
             ``<method>_recommendation``.
 
@@ -58,7 +61,12 @@ def compare_records(
     from relearn.reports.summary import decision_document
 
     _require_records(tables)
-    configs = {"zap": zap, "forget_relearn": forget_relearn, "grow": grow}
+    configs = {
+        "zap": zap,
+        "forget_relearn": forget_relearn,
+        "grow": grow,
+        "last_layer_probe": last_layer_probe,
+    }
     found = {m: _judge_method(m, c, compare, tables) for m, c in configs.items()}
     decision = decision_document(
         {method: entry for method, (_, entry) in found.items()},
@@ -74,6 +82,7 @@ def draw_comparison(
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
+    last_layer_probe: LastLayerProbeConfig,
     **tables: Any,
 ) -> tuple[Figure, Figure]:
     """Return the paired differences of all methods that were run, and what the arms cost.
@@ -83,6 +92,7 @@ def draw_comparison(
         zap: Parameters of the method.
         forget_relearn: Parameters of the method.
         grow: Parameters of the method.
+        last_layer_probe: Parameters of the method.
         tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
     import pandas as pd
@@ -94,7 +104,12 @@ def draw_comparison(
 
     _require_records(tables)
     comparisons, costs, baselines = [], [], []
-    configs = {"zap": zap, "forget_relearn": forget_relearn, "grow": grow}
+    configs = {
+        "zap": zap,
+        "forget_relearn": forget_relearn,
+        "grow": grow,
+        "last_layer_probe": last_layer_probe,
+    }
     for method, config in configs.items():
         if tables[f"{method}_records"].empty:
             continue
@@ -183,13 +198,14 @@ def _evidence_of(method: str, config: Any, tables: Mapping[str, Any]) -> Evidenc
     evidence: EvidenceConfig = config.evidence
     told = _plain(tables, f"{method}_recommendation")
     study = told.get("study", "arms") != "arms"
-    by_rule = evidence.baseline_arm == BEST_ON_VALIDATION
+    by_rule = BEST_ON_VALIDATION in (evidence.baseline_arm, evidence.treated_arm)
     if (not study and not by_rule) or tables[f"{method}_records"].empty:
         return evidence
     if "baseline_arm" not in told:
         raise StaleInputError(
-            f"{method}.recommendation: does not name the baseline arm, which "
-            f"{method}.evidence.baseline_arm={evidence.baseline_arm} leaves to it; run "
+            f"{method}.recommendation: does not name the arms, which {method}.evidence "
+            f"(baseline_arm={evidence.baseline_arm}, treated_arm={evidence.treated_arm}) leaves to "
+            "it; run "
             f"`kedro run --pipeline {method}` again (same --env and --params)"
         )
     arms = {"baseline_arm": told["baseline_arm"], "treated_arm": told["treated_arm"]}
