@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 def compare_records(
     compare: CompareConfig,
+    *,
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
@@ -79,6 +80,7 @@ def compare_records(
 
 def draw_comparison(
     compare: CompareConfig,
+    *,
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
