@@ -14,8 +14,8 @@ add_classes    base or unit, new folder -> checkpoint      new classes, old ones
 promote        decision, units -> model registry           roll out, and back
 
 ``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot``,
-``grow_pilot`` and ``last_layer_probe_pilot`` are the same road for those methods, such as ``kedro run
---env digits --pipeline forget_relearn_pilot`` and ``kedro run --pipeline grow_pilot``.
+``grow_pilot`` and ``last_layer_probe_pilot`` are the same road for those methods, such as
+``kedro run --env digits --pipeline forget_relearn_pilot`` and ``kedro run --pipeline grow_pilot``.
 Nothing here imports torch.
 """
 

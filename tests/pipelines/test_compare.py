@@ -211,7 +211,7 @@ def test_the_sham_of_the_evidence_is_asked_about_once(zap, others, compare):
     config = others[0].model_copy(update={"evidence": sham})
     records = tied(robust_records({**ROBUST, "share_zero": 0.41}), config, "forget_relearn")
     named = {"study": "arms", "baseline_arm": "pgd_at_stopped", "treated_arm": "forget_relearn"}
-    table, _ = compare_records(compare, zap, config, others[1], **other_tables(records, named))
+    table, _ = compare_records(compare, zap, config, *others[1:], **other_tables(records, named))
     mine = table[(table["method"] == "forget_relearn") & (table["status"] == "measured")]
     assert "treated over sham" in set(mine["name"])
     assert "sham" not in set(mine["name"])
