@@ -30,7 +30,13 @@ from relearn.tracking import (
     register_model,
     set_alias,
 )
-from relearn.tracking.client import STORE, absolute_address, open_client, without_password
+from relearn.tracking.client import (
+    STORE,
+    absolute_address,
+    experiment_id,
+    open_client,
+    without_password,
+)
 from relearn.tracking.models import load_exported
 from relearn.tracking.parent import (
     close_dead_runs,
@@ -434,3 +440,10 @@ def test_a_server_that_dies_in_mid_run_loses_nothing(tmp_path, empty_store):
         assert run_of(parent.handle, parent.run_id).info.status == "FINISHED"
     finally:
         server.kill()
+
+
+def test_a_new_experiment_opens_on_its_training_runs(tmp_path):
+    client = open_client(f"sqlite:///{(tmp_path / 'store.db').as_posix()}")
+    made = experiment_id(client, "new", tmp_path / "artifacts")
+    assert client.get_experiment(made).tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment_id(client, "new", tmp_path / "artifacts") == made

@@ -40,3 +40,25 @@ def test_the_reading_table_has_a_cell_per_arm_and_bytes_in_mebibytes():
     rows = dict(cost_rows(table))
     assert len(rows["train seconds"]) == 4
     assert rows["peak memory"][0] == "772 MiB (1.00x)"
+
+
+def test_shares_and_times_too_short_to_feel_have_no_ratio():
+    rows = [
+        ("iid", "change_percent", 0.007),
+        ("iid_zap", "change_percent", 2.7),
+        ("iid", "forget_seconds", 0.0016),
+        ("iid_zap", "forget_seconds", 0.08),
+        ("iid", "train_seconds", 10.0),
+        ("iid_zap", "train_seconds", 12.0),
+    ]
+    like = zap_costs(ratio=1.0).iloc[0].to_dict()
+    costs = pd.DataFrame(
+        [like | {"arm": arm, "metric": metric, "value": value} for arm, metric, value in rows]
+    )
+    table = cost_table(costs, method="zap", baseline="iid")
+    told = {m: cost_ratio(table, arm="iid_zap", metric=m) for m in table["metric"]}
+    assert told == {
+        "change_percent": None,
+        "forget_seconds": None,
+        "train_seconds": pytest.approx(1.2),
+    }

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 TRAIN_SECONDS = "train_seconds"
+SHORTEST_COMPARED = 0.1
+"""Seconds; times the baseline does not take that long for have no ratio worth reading."""
 
 _UNITS = {"seconds": "s", "percent": "%", "bytes": "MiB", "flops": ""}
 _MEBIBYTE = 2.0**20
@@ -36,7 +38,8 @@ def cost_table(costs: pd.DataFrame, *, method: str, baseline: str) -> pd.DataFra
 
     Returns:
         Columns arm, metric, unit, seeds, mean, sd, ratio (missing where the baseline has no such
-        cost or its cost is 0).
+        cost, where its cost is 0 or less than a tenth of a second, and for percentages, which are
+        ratios already).
 
     Raises:
         EvidenceError: Duplicates, or values that are not finite.
@@ -49,8 +52,10 @@ def cost_table(costs: pd.DataFrame, *, method: str, baseline: str) -> pd.DataFra
     table = groups.agg(seeds="count", mean="mean", sd="std").reset_index()
     own = table[table["arm"] == baseline].set_index("metric")["mean"]
     whole = table["metric"].map(own)
-    table["ratio"] = table["mean"].div(whole.where(whole > 0))
     table["unit"] = table["metric"].map(unit_of)
+    least = table["unit"].map({"s": SHORTEST_COMPARED}).fillna(0.0)
+    comparable = (whole > least) & (table["unit"] != "%")
+    table["ratio"] = table["mean"].div(whole.where(comparable))
     return table[columns]
 
 

@@ -116,6 +116,10 @@ def refusing(address: str) -> Iterator[None]:
         raise unreachable(address, error) from error
 
 
+_SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the page on training runs instead of on traces of language models."""
+
+
 def experiment_id(client: MlflowClient, name: str, artifacts: Path) -> str:
     """Return the id of the experiment, made with its artifacts under ``artifacts`` if new.
 
@@ -136,4 +140,4 @@ def experiment_id(client: MlflowClient, name: str, artifacts: Path) -> str:
         return str(found.experiment_id)
     local = str(client.tracking_uri).startswith("sqlite:")
     location = artifacts.resolve().as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location, tags=_SHOWN_AS))

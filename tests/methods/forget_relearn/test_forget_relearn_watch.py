@@ -170,3 +170,20 @@ def test_the_gap_is_the_difference_of_the_two_robust_curves():
     gap, train_robust, validation = (curve(found, "common", name) for name in names)
     assert gap == {epoch: train_robust[epoch] - validation[epoch] for epoch in gap}
     assert curve(found, "student", "validation_robust_accuracy") == validation
+
+
+@pytest.mark.parametrize(("training", "seen"), [("pgd_at", 6), ("forget_relearn", 4)])
+def test_the_alarm_does_not_hear_of_the_dip_after_a_forgetting(training, seen, monkeypatch):
+    heard = []
+    observe = OverfittingAlarm.observe
+
+    def noted(self, *, epoch, train, validation):
+        heard.append(epoch)
+        return observe(self, epoch=epoch, train=train, validation=validation)
+
+    monkeypatch.setattr(OverfittingAlarm, "observe", noted)
+    found = run(training, monitor__every_epochs=1)
+    assert len(curve(found, "common", "robust_gap")) == 6
+    assert len(heard) == seen
+    if training == "forget_relearn":  # forgets after epochs 2 and 4, relearns for two epochs
+        assert heard == [1, 2, 4, 6]

@@ -87,9 +87,15 @@ class Observer:
         session.books.sums.zero_()
         session.books.curves.setdefault("common", []).append([done, row])
         session.log(done, row)
-        if session.alarm.observe(epoch=done, train=train, validation=validation):
+        judged = self._relearnt(done)  # the dip after a forgetting is no overfitting
+        if judged and session.alarm.observe(epoch=done, train=train, validation=validation):
             session.log(done, {"robust_overfitting_alarm": 1.0})
         self._watch_single_step(done)
+
+    def _relearnt(self, done: int) -> bool:
+        """Return whether nothing is being relearnt at this epoch."""
+        session = self.session
+        return not session.training.treated or session.trigger.settled(done)
 
     def _watch_single_step(self, done: int) -> None:
         """Raise the alarm of catastrophic overfitting, for the one-step recipe alone."""
@@ -108,9 +114,9 @@ class Observer:
 
     def _keep_best(self, kind: str, done: int, reading: Reading) -> None:
         """Keep the model; in a training that forgets, only ends of a relearning can be the best."""
-        session = self.session
-        if session.training.treated and not session.trigger.settled(done):
+        if not self._relearnt(done):
             return
+        session = self.session
         best = session.books.best.get(kind)
         if best is None or reading.robust > best.score:
             weights = weights_of(session.kinds()[kind])

@@ -175,8 +175,13 @@ class _BaseRun:
 
     def device(self) -> Device:
         """Return the device, and say which it is where that was left to us."""
-        execution, width = self.job.execution, self.architecture.width
-        found = open_device(execution.device, execution.precision, width_hint=width)
+        execution, shape = self.job.execution, self.architecture
+        found = open_device(
+            execution.device,
+            execution.precision,
+            width_hint=shape.width,
+            batch_norm_width_hint=shape.batch_norm_width,
+        )
         _logger.info("pretrain: %s on %s", self.architecture.name, found.describe())
         return found
 
