@@ -1,4 +1,4 @@
-"""Write a run of the probe: ``python docs/probe_page.py <folder of the profile> <page.md> [title]``.
+"""Write a run of the probe: ``python docs/probe_page.py <profile folder> <page.md> [title]``.
 
 Every number comes from the files of the run. Nothing is typed in by hand but the page's title.
 """
