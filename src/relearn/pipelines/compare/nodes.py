@@ -32,7 +32,7 @@ else:
 logger = logging.getLogger(__name__)
 
 
-def compare_records(  # noqa: PLR0917 - the parameters of every method
+def compare_records(
     compare: CompareConfig,
     *,
     zap: ZapConfig,
@@ -78,7 +78,7 @@ def compare_records(  # noqa: PLR0917 - the parameters of every method
     return pd.DataFrame(rows), decision
 
 
-def draw_comparison(  # noqa: PLR0917 - the parameters of every method
+def draw_comparison(
     compare: CompareConfig,
     *,
     zap: ZapConfig,
