@@ -84,7 +84,7 @@ def complement(a: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     q, again = torch.linalg.qr(q - basis @ (basis.T @ q))
     r = again @ r
     signs = torch.where(r.diagonal() < 0, -1.0, 1.0).to(r)
-    if not bool((r.diagonal().abs() > 1e-9 * a.norm()).all()):
+    if not bool((r.diagonal().abs() > 10 * torch.finfo(a.dtype).eps * a.norm()).all()):
         raise TrainingError(
             "lora_ipc.orthogonality: a factor A has lost its rank outside the earlier modules; "
             "lower the learning rate"
@@ -101,8 +101,8 @@ def basis_of(matrix: AdaptedMatrix) -> Tensor:
     history = matrix.history_a.detach()
     if not history.shape[1]:
         return history
-    basis, _ = torch.linalg.qr(history)
-    return basis.detach()
+    basis: Tensor = torch.linalg.qr(history)[0]
+    return basis
 
 
 class SoftOrthogonality:
