@@ -79,7 +79,8 @@ def column_weights(omega: Tensor, ranks: tuple[int, ...]) -> Tensor:
         omega: Shape (modules,).
         ranks: Rank of each module.
     """
-    return omega.repeat_interleave(torch.tensor(ranks, device=omega.device))
+    times = torch.tensor(ranks, dtype=torch.int64, device=omega.device)
+    return omega.repeat_interleave(times)
 
 
 def compose(base: Tensor, a: Tensor, b: Tensor, weights: Tensor) -> Tensor:

@@ -56,8 +56,7 @@ class AdaptedLinear(nn.Module):
         """
         if not self._learning():
             return self.at_rest(self.snapshot)
-        pieces = [self._piece(matrix) for matrix in self.parts]
-        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        return self._joined([(m.place.rows, self._piece(m)) for m in self.parts])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x W + bias of the present composition.
@@ -104,8 +103,8 @@ class AdaptedLinear(nn.Module):
         """
         if not any(len(matrix.row(snapshot)) for matrix in self.parts):
             return self.base_weight.detach()
-        pieces = [m.at_rest(self.base_of(m), snapshot) for m in self.parts]
-        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        pieces = [(m.place.rows, m.at_rest(self.base_of(m), snapshot)) for m in self.parts]
+        return self._joined(pieces)
 
     def base_of(self, matrix: AdaptedMatrix) -> Tensor:
         """Return the frozen weight of one matrix, a view of shape (d_out, d_in).
@@ -128,11 +127,8 @@ class AdaptedLinear(nn.Module):
         if not folding:
             self._folded = self.base_weight.detach()
             return
-        pieces = [
-            m.at_rest(self.base_of(m), snapshot) if m in folding else self.base_of(m)
-            for m in self.parts
-        ]
-        self._folded = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        pieces = [(m.place.rows, m.at_rest(self.base_of(m), snapshot)) for m in folding]
+        self._folded = self._joined(pieces)
 
     def _learning(self) -> list[AdaptedMatrix]:
         return [matrix for matrix in self.parts if matrix.learns]
@@ -147,18 +143,12 @@ class AdaptedLinear(nn.Module):
     def _composed(
         self, learning: list[AdaptedMatrix], stacks: list[tuple[Tensor, Tensor, Tensor]]
     ) -> Tensor:
-        if len(self.parts) == 1:
+        rows = [matrix.place.rows for matrix in learning]
+        if rows == [(0, self.out_features)]:
             return compose(self._folded, *stacks[0])
-        whole = torch.empty_like(self._folded)
-        known = {id(matrix): stack for matrix, stack in zip(learning, stacks, strict=True)}
-        for matrix in self.parts:
-            first, last = matrix.place.rows
-            if id(matrix) in known:
-                a, b, weights = known[id(matrix)]
-                out = whole[first:last]
-                torch.addmm(self._folded[first:last], (b * weights.unsqueeze(1)).T, a.T, out=out)
-            else:
-                whole[first:last] = self._folded[first:last]
+        whole = self._folded.clone()
+        for (first, last), (a, b, weights) in zip(rows, stacks, strict=True):
+            whole[first:last].addmm_((b * weights.unsqueeze(1)).T, a.T)
         return whole
 
     def _live(self, learning: list[AdaptedMatrix]) -> Tensor:
@@ -171,6 +161,16 @@ class AdaptedLinear(nn.Module):
             stacks = [matrix.stacks() for matrix in learning]
             self._kept = (key, self._composed(learning, stacks))
         return self._kept[1]
+
+    def _joined(self, pieces: list[tuple[tuple[int, int], Tensor]]) -> Tensor:
+        """Return the whole weight of some rows, in order, and the base of all other rows."""
+        found, done = [], 0
+        for (first, last), piece in pieces:
+            found += [self.base_weight.detach()[done:first], piece]
+            done = last
+        found.append(self.base_weight.detach()[done:])
+        filled = [each for each in found if len(each)]
+        return torch.cat(filled) if len(filled) > 1 else filled[0]
 
     def _piece(self, matrix: AdaptedMatrix) -> Tensor:
         first, last = matrix.place.rows

@@ -205,7 +205,7 @@ def _whitening(group: Tensor) -> Tensor:
     covariance = covariance + covariance.diagonal().mean() * identity
     deviation = covariance.diagonal().sqrt()
     lower = torch.linalg.cholesky(covariance / torch.outer(deviation, deviation))
-    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, identity, upper=False)
     return inverse.T.to(group).contiguous()
 
 
