@@ -125,15 +125,32 @@ def load_state(model: nn.Module, path: Path) -> Adapters:
         ParameterError: The net lacks the matrices that the file has modules for.
     """
     tensors, header = _read(path)
+    return restore_state(model, tensors, header, where=str(path))
+
+
+def restore_state(
+    model: nn.Module, tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, where: str
+) -> Adapters:
+    """Give a net the modules that ``state_of`` returned; it answers as after the last task.
+
+    Args:
+        model: The backbone that they were made on, changed in place only if they fit.
+        tensors: By name.
+        header: What goes with them.
+        where: File or other place that they come from, for error messages.
+
+    Raises:
+        CheckpointError: They were made on another backbone.
+        ParameterError: The net lacks the matrices that there are modules for.
+    """
     found = backbone_digest(model, header["head"])
     if found != header["backbone"]:
         raise CheckpointError(
-            f"{path}: its modules were made on another backbone (digest {header['backbone'][:12]}, "
-            f"this one has {found[:12]}); load the checkpoint that the stream began with"
+            f"{where}: its modules were made on another backbone (digest "
+            f"{header['backbone'][:12]}, this one has {found[:12]}); load the checkpoint that the stream began with"
         )
-    settings = header["settings"]
-    settings["kinds"] = tuple(settings["kinds"])
-    adapters = Adapters(model, Settings(**settings), header["head"])
+    kinds = tuple(header["settings"]["kinds"])
+    adapters = Adapters(model, Settings(**{**header["settings"], "kinds": kinds}), header["head"])
     adapters.classes = [tuple(classes) for classes in header["classes"]]
     for name, matrix in adapters.matrices.items():
         _fill(matrix, header["matrices"][name], tensors, adapters.tasks)
