@@ -16,7 +16,6 @@ def strength_of(
     stream: Stream,
     config: LoraIpcConfig,
     *,
-    seed: int,
     execution: ExecutionConfig,
 ) -> dict[str, Any]:
     """Return how the backbone's features compare with raw pixels on classes it has never seen.
@@ -25,7 +24,6 @@ def strength_of(
         base: The backbone.
         stream: Frozen data.
         config: Margin, and whether a weak backbone stops the run.
-        seed: Of the draw of images.
         execution: Device.
 
     Raises:
@@ -36,4 +34,4 @@ def strength_of(
     from relearn.pipelines.lora_ipc.units import device_of
 
     device = device_of(execution, base.architecture)
-    return base_strength(base, stream, config, seed=seed, device=device).to_plain()
+    return base_strength(base, stream, config, device=device).to_plain()

@@ -34,7 +34,6 @@ def check_base(
     lora_ipc: LoraIpcConfig,
     pretrain: PretrainConfig,
     data: DataConfig,
-    seeds: SeedsConfig,
     execution: ExecutionConfig,
 ) -> dict[str, Any]:
     """Ask before any task is learnt whether the backbone can carry a claim, and say so.
@@ -45,7 +44,6 @@ def check_base(
         lora_ipc: Knobs.
         pretrain: Only to see that ``base`` belongs to the present parameters.
         data: Only to see that ``stream`` does.
-        seeds: The first seed draws what is compared.
         execution: Device.
 
     Returns:
@@ -53,7 +51,8 @@ def check_base(
         strong enough, and the reason where it is not.
 
     Raises:
-        ParameterError: The backbone has no attention, or the tasks do not fit it or the data.
+        ParameterError: The backbone has no attention, or evidence names an arm that is not there.
+        EvidenceError: The backbone is too weak, and ``gate.refuse`` holds.
         StaleInputError: Base or stream belong to other parameters.
     """
     from relearn.methods.lora_ipc.arms import arms_of
@@ -62,7 +61,7 @@ def check_base(
 
     require_present(base, stream, pretrain=pretrain, data=data)
     arms_of(lora_ipc)  # refuses, before any time is spent, what evidence names and is not there
-    found = strength_of(base, stream, lora_ipc, seed=seeds.first, execution=execution)
+    found = strength_of(base, stream, lora_ipc, execution=execution)
     _log.info(
         "lora_ipc: nearest class mean on unseen classes: backbone %.1f %%, raw pixels %.1f %%%s",
         100 * found["backbone"],

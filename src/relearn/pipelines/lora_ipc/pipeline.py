@@ -29,11 +29,10 @@ def create_pipeline() -> Pipeline:
 
 def _training() -> list[Node]:
     """Return the nodes that ask about the backbone, choose settings and train."""
-    few = {name: f"params:{name}" for name in ("seeds", "execution")}
     return [
         node(
             nodes.check_base,
-            inputs={**_ROOT, **_PRESENT, **few},
+            inputs={**_ROOT, **_PRESENT, "execution": "params:execution"},
             outputs="base_check",
             name="check_base",
         ),

@@ -111,7 +111,7 @@ class _Search:
         for number, (family, rate) in enumerate(points):
             mine = told[number * each : (number + 1) * each]
             self.scores[family][rate] = sum(float(one["score"]) for one in mine) / each
-            self.seconds[family, rate] = sum(float(one["seconds"]) for one in mine)
+            self.seconds[family, rate] = sum(one["seconds"]["learn_seconds"] for one in mine)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return one row a candidate."""

@@ -171,6 +171,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> list[Path]:
     from relearn.training.resume import ResumePoint
 
     resume = ResumePoint(folder / "resume.safetensors")
+    device = device_of(job.execution, job.base.architecture)
     trained = train_one(
         job.base,
         job.stream,
@@ -179,13 +180,13 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> list[Path]:
         seed=job.seed,
         log=log,
         resume=resume,
-        device=device_of(job.execution, job.base.architecture),
+        device=device,
     )
     save_trained(trained, folder)
     paths = []
     for arm in training_of(job).deliveries:
         (folder / arm).mkdir(exist_ok=True)
-        result = deliver(trained, job.stream, job.config, arm=arm)
+        result = deliver(trained, job.config, arm=arm, log=log, device=device)
         paths.append(save_arm(result, folder / arm))
     resume.clear()
     return paths
