@@ -42,14 +42,27 @@ def adapters_of(base: Checkpoint, trained: Trained) -> Adapters:
         ParameterError: The training has no module each task.
         CheckpointError: It was made on another backbone.
     """
+    header = header_of(trained)
+    where = f"training {trained.name}, seed {trained.seed}"
+    return restore_state(build(base).eval(), trained.body["tensors"], header, where=where)
+
+
+def header_of(trained: Trained) -> dict[str, Any]:
+    """Return what is told of the modules: settings, classes, matrices, digest of the backbone.
+
+    Args:
+        trained: A training with a module each task.
+
+    Raises:
+        ParameterError: The training has no module each task.
+    """
     if "header" not in trained.body:
         raise ParameterError(
             f"lora_ipc_operate.arm: {trained.name} has no module for each task, so that there is "
             "nothing to add, drop or export; take lorac_ipc or lorac"
         )
-    where = f"training {trained.name}, seed {trained.seed}"
-    net = build(base).eval()
-    return restore_state(net, trained.body["tensors"], trained.body["header"], where=where)
+    header: dict[str, Any] = trained.body["header"]
+    return header
 
 
 def tests_of(trained: Trained, stream: Stream) -> list[Split | None]:
