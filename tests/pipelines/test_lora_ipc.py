@@ -22,6 +22,7 @@ from relearn.reports.continual_figures import continual_figures
 from relearn.training.config import ExecutionConfig, PretrainConfig
 
 if TYPE_CHECKING:
+    from relearn.data.images import Stream
     from relearn.methods.lora_ipc.config import LoraIpcConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +30,10 @@ EXECUTION = ExecutionConfig(
     device="cpu", precision="fp32", devices=1, workers=1, threads=1, backend="loky"
 )
 FEW = {
-    "trainings__raw_ncm": False,
-    "trainings__shared_lora": False,
-    "trainings__lorac_ipc_random": False,
+    "trainings": {
+        name: name in ("ncm", "ranpac", "lorac", "lorac_ipc")
+        for name in tiny_config().trainings.model_dump()
+    },
     "evidence__sham_arm": "",
 }
 
@@ -43,8 +45,15 @@ def pretrain() -> PretrainConfig:
 
 def base():
     """Return the tiny backbone as the pipeline ``pretrain`` would have left it."""
-    told = {"config": digest(pretrain()), "stream": tiny_stream().digest}
+    told = {"config": digest(pretrain()), "stream": stream().digest}
     return dataclasses.replace(tiny_base(), provenance=told)
+
+
+def stream() -> Stream:
+    """Return the tiny stream with classes on which a backbone is judged."""
+    tiny = tiny_stream()
+    unseen = {f"selection_{part}": tiny.split(f"transfer_{part}") for part in ("support", "query")}
+    return dataclasses.replace(tiny, splits={**tiny.splits, **unseen})
 
 
 class Road:
@@ -52,7 +61,7 @@ class Road:
 
     def __init__(self, folder: Path, *, seeds: int = 2, **changes: Any) -> None:
         self.config: LoraIpcConfig = tiny_config(**{**FEW, **changes})
-        self.data = {"base": base(), "stream": tiny_stream(), "lora_ipc": self.config}
+        self.data = {"base": base(), "stream": stream(), "lora_ipc": self.config}
         self.run_on: dict[str, Any] = {
             **self.data,
             "seeds": SeedsConfig(first=0, count=seeds),
@@ -137,7 +146,7 @@ def test_other_evidence_trains_nothing_and_other_rates_do(road, tmp_path):
 
     def address(**changes: Any) -> dict[str, str]:
         config = tiny_config(**{**FEW, **changes})
-        job = TrainingJob(base(), tiny_stream(), config, "lorac", 0, EXECUTION, None)
+        job = TrainingJob(base(), stream(), config, "lorac", 0, EXECUTION, None)
         return dict(training_unit(job).address)
 
     before = address()
@@ -211,7 +220,7 @@ def test_tuning_scores_one_training_of_each_family_and_settles_all(tmp_path):
     from relearn.pipelines.lora_ipc.tuning import settled
     from relearn.pipelines.lora_ipc.units import TrainingJob
 
-    first = TrainingJob(base(), tiny_stream(), road.config, "ncm", 0, EXECUTION, None)
+    first = TrainingJob(base(), stream(), road.config, "ncm", 0, EXECUTION, None)
     factor = float(chosen.set_index("family").loc["lorac", "rate_factor"])
     assert settled(first, road.selection, "lorac", 1).config.rates.lorac == pytest.approx(factor)
     assert settled(first, road.selection, "ncm", 1).config == road.config

@@ -149,7 +149,7 @@ def test_an_exported_adapter_comes_back_as_a_further_task(model, tmp_path):
         "import_peft",
         state=bare["model"],
         source_path=exported["adapter"],
-        class_names=" ".join(names),
+        class_names=";".join(names),
     )
     found = answers_after(Path(report["model"]), 0)
     assert torch.allclose(found, answers_after(model, 0), atol=1e-5)
