@@ -16,6 +16,8 @@ from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.forget_relearn.search_config import ForgetRelearnSearchConfig
 from relearn.methods.grow.config import GrowConfig
 from relearn.methods.grow.explore_config import GrowExploreConfig
+from relearn.methods.lora_ipc.config import LoraIpcConfig
+from relearn.methods.lora_ipc.operate_config import LoraIpcOperateConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.extend_config import FROM_BASE, AddClassesConfig
 from relearn.methods.zap.map_config import ZapMapConfig
@@ -70,6 +72,8 @@ class Parameters(Strict):
         zap_map: Where, and on how much data, zapping pays.
         forget_relearn: Forgetting part of the weights and relearning, in adversarial training.
         grow: Growing a trained net and training on from there.
+        lora_ipc: Tasks one after the other with low-rank modules.
+        lora_ipc_operate: What is done with a model that has learnt some.
         forget_relearn_search: Which of its settings to propose, within a budget.
         grow_explore: Which larger net is worth having.
         compare: Comparison and report.
@@ -88,6 +92,8 @@ class Parameters(Strict):
     zap_map: ZapMapConfig
     forget_relearn: ForgetRelearnConfig
     grow: GrowConfig
+    lora_ipc: LoraIpcConfig
+    lora_ipc_operate: LoraIpcOperateConfig
     forget_relearn_search: ForgetRelearnSearchConfig
     grow_explore: GrowExploreConfig
     compare: CompareConfig

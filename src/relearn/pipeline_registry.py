@@ -8,13 +8,16 @@ forget_relearn base, stream -> forget_relearn.records      forget some weights, 
 grow           base, stream -> grow.records, ledger         widen and deepen, then train on
 forget_relearn_search  base, stream -> proposal           which settings of it to try next?
 grow_explore   base, stream -> grow_explore.table          which larger net is worth having?
+lora_ipc       base, stream -> lora_ipc.records, ledger     task after task, modules for each
+lora_ipc_operate  unit -> state, checkpoint, PEFT files     add a task, roll back, merge, export
 compare        records of all methods -> report            does it help on these images?
 add_classes    base or unit, new folder -> checkpoint      new classes, old ones checked
 promote        decision, units -> model registry           roll out, and back
 
-``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot`` and
-``grow_pilot`` are the same road for those methods, such as ``kedro run --env digits --pipeline
-forget_relearn_pilot`` and ``kedro run --pipeline grow_pilot``.
+``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot``,
+``grow_pilot`` and ``lora_ipc_pilot`` are the same road for those methods, such as ``kedro run --env
+digits --pipeline forget_relearn_pilot`` and ``kedro run --env glyphs_lora --pipeline
+lora_ipc_pilot``.
 Nothing here imports torch.
 """
 
@@ -29,6 +32,8 @@ from relearn.pipelines import (
     forget_relearn_search,
     grow,
     grow_explore,
+    lora_ipc,
+    lora_ipc_operate,
     prepare_data,
     pretrain,
     promote,
@@ -41,7 +46,7 @@ PILOT = ("prepare_data", "pretrain", "zap", "compare")
 
 ROADS = {
     f"{method}_pilot": ("prepare_data", "pretrain", method, "compare")
-    for method in ("forget_relearn", "grow")
+    for method in ("forget_relearn", "grow", "lora_ipc")
 }
 """The same road for one other method, under a name of its own."""
 
@@ -55,6 +60,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "zap_map": zap_map.create_pipeline(),
         "forget_relearn": forget_relearn.create_pipeline(),
         "grow": grow.create_pipeline(),
+        "lora_ipc": lora_ipc.create_pipeline(),
+        "lora_ipc_operate": lora_ipc_operate.create_pipeline(),
         "forget_relearn_search": forget_relearn_search.create_pipeline(),
         "grow_explore": grow_explore.create_pipeline(),
         "compare": compare.create_pipeline(),

@@ -128,5 +128,5 @@ def test_the_conventions_differ_by_what_they_count(seed, tasks):
     "measure", [forgetting_of_earlier, forgetting_clamped, backward_transfer_of_earlier]
 )
 def test_one_task_has_no_earlier_ones(measure):
-    with pytest.raises(ParameterError, match="two tasks or more|expected 2 or more"):
+    with pytest.raises(ParameterError, match=r"two tasks or more|expected 2 or more"):
         measure(torch.ones(1, 1), (1,))

@@ -16,6 +16,7 @@ from kedro.runner import SequentialRunner
 from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
+from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.pipelines.compare import create_pipeline
@@ -41,10 +42,11 @@ def zap():
 
 @pytest.fixture
 def others():
-    return (
-        ForgetRelearnConfig(**read_parameters("forget_relearn")),
-        GrowConfig(**read_parameters("grow")),
-    )
+    return {
+        "forget_relearn": ForgetRelearnConfig(**read_parameters("forget_relearn")),
+        "grow": GrowConfig(**read_parameters("grow")),
+        "lora_ipc": LoraIpcConfig(**read_parameters("lora_ipc")),
+    }
 
 
 @pytest.fixture
@@ -74,8 +76,7 @@ def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, others,
     inputs = {
         "params:compare": compare,
         "params:zap": zap,
-        "params:forget_relearn": others[0],
-        "params:grow": others[1],
+        **{f"params:{method}": config for method, config in others.items()},
         "params:storage": StorageConfig(folder="data/test"),
         "data_card": {"source": "glyphs", "images": 6000},
         "zap.records": tied(zap_records(), zap),
@@ -87,7 +88,7 @@ def test_the_pipeline_writes_comparison_decision_figures_and_report(zap, others,
     }
     for method in METHODS[1:]:
         inputs |= {f"{method}.records": empty(), f"{method}.costs": empty()}
-    for method, left in product(("forget_relearn", "grow"), LEFT_BESIDE):
+    for method, left in product(others, LEFT_BESIDE):
         inputs[f"{method}.{left}"] = empty() if left == "interventions" else {"missing": True}
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()})
     outputs = ("comparison", "decision", "report")
@@ -123,32 +124,32 @@ class _PngDataset(_KeptDataset):
 
 def test_nothing_run_at_all_is_one_clear_error(zap, others, compare):
     with pytest.raises(EvidenceError, match="kedro run --pipeline zap"):
-        compare_records(compare, zap, *others, **tables(empty(), empty()))
+        compare_records(compare, zap=zap, **others, **tables(empty(), empty()))
 
 
 def test_records_of_other_parameters_are_refused_with_the_remedy(zap, others, compare):
     changed = zap.model_copy(update={"head": "other"})
     with pytest.raises(StaleInputError, match=r"zap\.records.*kedro run --pipeline zap"):
-        compare_records(compare, zap, *others, **tables(tied(zap_records(), changed)))
+        compare_records(compare, zap=zap, **others, **tables(tied(zap_records(), changed)))
 
 
 def test_thresholds_changed_after_the_run_are_refused(zap, others, compare):
     easier = zap.evidence.model_copy(update={"smallest_difference": 0.0})
     changed = zap.model_copy(update={"evidence": easier})
     with pytest.raises(StaleInputError):
-        compare_records(compare, changed, *others, **tables(tied(zap_records(), zap)))
+        compare_records(compare, zap=changed, **others, **tables(tied(zap_records(), zap)))
 
 
 def test_records_that_say_not_what_made_them_are_refused(zap, others, compare):
     with pytest.raises(StaleInputError, match=r"zap\.records"):
-        compare_records(compare, zap, *others, **tables(zap_records()))
+        compare_records(compare, zap=zap, **others, **tables(zap_records()))
 
 
 def test_a_gate_of_the_method_reads_not_measured(zap, others, compare):
     given = tables(
         tied(zap_records(), zap), zap_diagnostics={"gate": "The head never recovers here."}
     )
-    _, decision = compare_records(compare, zap, *others, **given)
+    _, decision = compare_records(compare, zap=zap, **others, **given)
     entry = decision["methods"]["zap"]
     assert entry["verdict"] == "not measured"
     assert "never recovers" in entry["words"]
@@ -159,7 +160,7 @@ def test_a_study_is_judged_on_the_arms_that_it_names(zap, others, compare):
     records = zap_records().replace({"arm": {"iid_zap": "every_2"}})
     study = {"study": "frequency", "baseline_arm": "iid", "treated_arm": "every_2"}
     given = tables(tied(records, zap), zap_recommendation=study)
-    table, decision = compare_records(compare, zap, *others, **given)
+    table, decision = compare_records(compare, zap=zap, **others, **given)
     assert decision["methods"]["zap"]["treated_arm"] == "every_2"
     assert table["treated"][0] == "every_2"
 
@@ -186,9 +187,9 @@ def other_tables(records, named, **left):
 
 
 def test_a_rule_takes_the_baseline_that_the_recommendation_names(zap, others, compare):
-    records = tied(robust_records(ROBUST), others[0], "forget_relearn")
+    records = tied(robust_records(ROBUST), others["forget_relearn"], "forget_relearn")
     named = {"study": "arms", "baseline_arm": "pgd_at_ema", "treated_arm": "forget_relearn"}
-    table, decision = compare_records(compare, zap, *others, **other_tables(records, named))
+    table, decision = compare_records(compare, zap=zap, **others, **other_tables(records, named))
     entry = decision["methods"]["forget_relearn"]
     assert (entry["baseline_arm"], entry["baseline_mean"]) == ("pgd_at_ema", pytest.approx(0.47))
     assert decision["methods"]["zap"]["verdict"] == "not run"
@@ -198,17 +199,22 @@ def test_a_rule_takes_the_baseline_that_the_recommendation_names(zap, others, co
 
 
 def test_a_rule_whose_arm_nobody_named_is_refused(zap, others, compare):
-    records = tied(robust_records(ROBUST), others[0], "forget_relearn")
+    records = tied(robust_records(ROBUST), others["forget_relearn"], "forget_relearn")
     with pytest.raises(StaleInputError, match=r"forget_relearn\.recommendation: .*--pipeline"):
-        compare_records(compare, zap, *others, **other_tables(records, {"missing": True}))
+        compare_records(compare, zap=zap, **others, **other_tables(records, {"missing": True}))
 
 
 def test_the_sham_of_the_evidence_is_asked_about_once(zap, others, compare):
-    sham = others[0].evidence.model_copy(update={"sham_arm": "share_zero"})
-    config = others[0].model_copy(update={"evidence": sham})
+    sham = others["forget_relearn"].evidence.model_copy(update={"sham_arm": "share_zero"})
+    config = others["forget_relearn"].model_copy(update={"evidence": sham})
     records = tied(robust_records({**ROBUST, "share_zero": 0.41}), config, "forget_relearn")
     named = {"study": "arms", "baseline_arm": "pgd_at_stopped", "treated_arm": "forget_relearn"}
-    table, _ = compare_records(compare, zap, config, others[1], **other_tables(records, named))
+    table, _ = compare_records(
+        compare,
+        zap=zap,
+        **{**others, "forget_relearn": config},
+        **other_tables(records, named),
+    )
     mine = table[(table["method"] == "forget_relearn") & (table["status"] == "measured")]
     assert "treated over sham" in set(mine["name"])
     assert "sham" not in set(mine["name"])
@@ -220,7 +226,7 @@ def test_questions_about_a_method_that_was_not_run_leave_the_others_as_they_were
     records = tied(zap_records(), zap)
     alone = {n: s for n, s in compare.secondary.items() if s.method == "zap"}
     reports = [
-        compare_records(asked, zap, *others, **tables(records))[1]["methods"]["zap"]
+        compare_records(asked, zap=zap, **others, **tables(records))[1]["methods"]["zap"]
         for asked in (compare, compare.model_copy(update={"secondary": alone}))
     ]
     assert reports[0] == reports[1]
@@ -228,7 +234,7 @@ def test_questions_about_a_method_that_was_not_run_leave_the_others_as_they_were
 
 def test_missing_costs_hold_the_adoption(zap, others, compare):
     given = tables(tied(zap_records(), zap), empty())
-    _, decision = compare_records(compare, zap, *others, **given)
+    _, decision = compare_records(compare, zap=zap, **others, **given)
     assert decision["methods"]["zap"]["reasons"] == ["cost unknown"]
 
 

@@ -41,6 +41,19 @@ ARMS = {
     "random_layers": "new layers drawn",
     "teacher_continued": "the small net trained on, as much computation",
     "distilled": "a fresh net of the grown size, taught by the small one",
+    "raw_ncm": "nearest class mean of pixels",
+    "ncm": "nearest class mean of the frozen backbone",
+    "ranpac": "ridge on random features of the frozen backbone",
+    "sequential_full": "the whole net, task after task",
+    "ewc": "the whole net, held to important weights",
+    "lwf": "the whole net, held to its earlier answers",
+    "shared_lora": "one module that all tasks train on",
+    "joint": "all classes at once, one module",
+    "joint_full": "all classes at once, the whole net",
+    "lorac": "a module each task, nothing frozen",
+    "lorac_ipc": "a module each task, important matrices frozen",
+    "lorac_ipc_random": "a module each task, matrices frozen at random",
+    "lorac_ipc_sequential": "a module each task, matrices frozen layer by layer",
 }
 """What an arm is, for the same reader; an arm that is not here stands for itself."""
 

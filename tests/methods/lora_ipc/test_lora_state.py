@@ -230,7 +230,7 @@ def test_an_adapter_may_not_touch_what_is_frozen_or_has_no_room(tmp_path):
     with pytest.raises(ParameterError, match=r"0\.q would need 17 orthogonal columns of d_in = 16"):
         import_peft(crowded, tmp_path, [4, 5], seed=0)
     partial = tiny_adapters(kinds=("q", "v"))
-    with pytest.raises(ParameterError, match="changes a matrix of .* without modules"):
+    with pytest.raises(ParameterError, match=r"changes a matrix of .* without modules"):
         import_peft(partial, tmp_path, [4, 5], seed=0)
 
 

@@ -145,13 +145,13 @@ def _dense(
         part.observe(weight, grad_weight)
     (a, b), history, scale = factors, part.history, part.scale
     skipped = 0 if part.trains_omega else history
-    product = grad_weight @ a[:, skipped:]
+    product = a[:, skipped:].T @ grad_weight.T  # (columns, d_out), as B lies in memory
     grad_a = grad_b = grad_omega = None
     if part.rank:
         grad_a = (b[history:] @ grad_weight).T * scale
-        grad_b = product[:, history - skipped :].T * scale
+        grad_b = product[history - skipped :] * scale
     if part.trains_omega:
-        columns = (product[:, :history] * b[:history].T).sum(0)
+        columns = (product[:history] * b[:history]).sum(1)
         grad_omega = _by_module(columns, part.ranks) * scale
     return [grad_a, grad_b, grad_omega]
 

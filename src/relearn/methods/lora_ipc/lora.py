@@ -194,11 +194,15 @@ class AdaptedLinear(nn.Module):
                 "windows, so run the images of one task at a time"
             )
         result = functional.linear(x, self.base_weight.to(x.dtype), self._bias(x))
+        rows = x.reshape(-1, self.in_features)
+        flat = result.view(-1, self.out_features)
+        each = len(rows) // len(x)
         for matrix, own in zip(self.parts, weights, strict=True):
             if own.shape[1]:
                 first, last = matrix.place.rows
                 columns = own.shape[1]
-                left = x @ matrix.history_a[:, :columns].to(x.dtype)
-                scaled = left * own.view(len(own), *([1] * (x.ndim - 2)), -1).to(x.dtype)
-                result[..., first:last] += scaled @ matrix.history_b[:columns].to(x.dtype)
+                left = rows @ matrix.history_a[:, :columns].to(x.dtype)
+                scaled = left.view(len(x), each, columns) * own.to(x.dtype).unsqueeze(1)
+                right = matrix.history_b[:columns].to(x.dtype)
+                flat[:, first:last].addmm_(scaled.view(-1, columns), right)
         return result

@@ -15,6 +15,7 @@ from relearn.errors import EvidenceError, StaleInputError
 from relearn.evaluation.config import BEST_ON_VALIDATION
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
+from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.provenance import Provenance, digest
@@ -33,9 +34,11 @@ logger = logging.getLogger(__name__)
 
 def compare_records(
     compare: CompareConfig,
+    *,
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
+    lora_ipc: LoraIpcConfig,
     **tables: Any,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the table of comparisons and the decision on each method.
@@ -45,6 +48,7 @@ def compare_records(
         zap: Parameters of the method, which hold what was said before the run.
         forget_relearn: Parameters of the method, likewise.
         grow: Parameters of the method, likewise.
+        lora_ipc: Parameters of the method, likewise.
         tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
             ``<method>_recommendation``.
 
@@ -58,7 +62,7 @@ def compare_records(
     from relearn.reports.summary import decision_document
 
     _require_records(tables)
-    configs = {"zap": zap, "forget_relearn": forget_relearn, "grow": grow}
+    configs = _configs(zap, forget_relearn, grow, lora_ipc)
     found = {m: _judge_method(m, c, compare, tables) for m, c in configs.items()}
     decision = decision_document(
         {method: entry for method, (_, entry) in found.items()},
@@ -71,9 +75,11 @@ def compare_records(
 
 def draw_comparison(
     compare: CompareConfig,
+    *,
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
+    lora_ipc: LoraIpcConfig,
     **tables: Any,
 ) -> tuple[Figure, Figure]:
     """Return the paired differences of all methods that were run, and what the arms cost.
@@ -83,6 +89,7 @@ def draw_comparison(
         zap: Parameters of the method.
         forget_relearn: Parameters of the method.
         grow: Parameters of the method.
+        lora_ipc: Parameters of the method.
         tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
     import pandas as pd
@@ -94,7 +101,7 @@ def draw_comparison(
 
     _require_records(tables)
     comparisons, costs, baselines = [], [], []
-    configs = {"zap": zap, "forget_relearn": forget_relearn, "grow": grow}
+    configs = _configs(zap, forget_relearn, grow, lora_ipc)
     for method, config in configs.items():
         if tables[f"{method}_records"].empty:
             continue
@@ -149,6 +156,11 @@ def write_report(
         "markdown": write_markdown(content),
         "decision": [entry["shown"] for entry in methods.values()],
     }
+
+
+def _configs(*configs: Any) -> dict[str, Any]:
+    """Return method to its parameters, in the order of ``METHODS``."""
+    return dict(zip(METHODS, configs, strict=False))
 
 
 def _judge_method(
