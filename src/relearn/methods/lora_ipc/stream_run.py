@@ -17,6 +17,7 @@ from relearn.methods.lora_ipc.bodies import TaskwiseBody
 from relearn.methods.lora_ipc.describe import centroids_of, gaussians_of, stored_with
 from relearn.methods.lora_ipc.finish import close_books
 from relearn.methods.lora_ipc.freezing import choose, rows_of
+from relearn.methods.lora_ipc.last_layer import grown, read_layer
 from relearn.methods.lora_ipc.learn import Lesson, Teacher
 from relearn.methods.lora_ipc.losses import Consolidation
 from relearn.methods.lora_ipc.opening import open_body
@@ -26,7 +27,7 @@ from relearn.methods.lora_ipc.trained import Trained
 from relearn.training.resume import NoResume
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from relearn.evaluation.records import Log
     from relearn.methods.lora_ipc.arms import Training
@@ -144,7 +145,7 @@ class StreamRun:
     def _describe(self, lesson: Lesson) -> None:
         """Keep what each class of the task looks like, in place of its images."""
         trained, readings = self.trained, self.training.deliveries.values()
-        trained.heads["plain"] = _copy(self.head)
+        trained.heads["plain"] = read_layer(self.head)
         given = (self.reader, self._own_images(lesson), lesson.classes)
         if any(reading.aligned for reading in readings):
             trained.statistics |= gaussians_of(*given, self.config.alignment, seed=self.seed)
@@ -231,7 +232,12 @@ class StreamRun:
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
         fresh = self.trained
-        own: dict[str, Any] = {"settings": fresh.settings, "stream": fresh.stream}
+        own: dict[str, Any] = {
+            "settings": fresh.settings,
+            "stream": fresh.stream,
+            "architecture": fresh.architecture,
+            "heads": {k: grown(head, self.head) for k, head in state["heads"].items()},
+        }
         if fresh.similarity:
             own["similarity"] = fresh.similarity
         self.trained = Trained(**{**state, **own})
@@ -242,7 +248,11 @@ class StreamRun:
 
     def _back_to_plain_head(self) -> None:
         """Go on from the last layer as the tasks left it, which no alignment has touched."""
-        self.head.load_state_dict(self.trained.heads["plain"])
+        plain = self.trained.heads["plain"]
+        if isinstance(self.body, TaskwiseBody):
+            self.body.adapters.set_head(plain)
+        else:
+            self.head.load_state_dict(plain)
 
     def _with_memory(self, lesson: Lesson) -> Lesson:
         memory = self.trained.memory
@@ -288,7 +298,3 @@ class StreamRun:
         """Take the seconds since last time into the books, so that a kill does not lose them."""
         self._add_costs({f"{name}_seconds": spent for name, spent in self.watch.seconds.items()})
         self.watch = Stopwatch()
-
-
-def _copy(head: nn.Module) -> dict[str, Tensor]:
-    return {name: t.detach().to("cpu", copy=True) for name, t in head.state_dict().items()}
