@@ -119,6 +119,9 @@ class TaskwiseBody:
 
         net = detach(self.adapters)
         told = dict(state["header"])
+        # room is a matter of the present parameters, which more tasks may have been planned in
+        planned = max(self.adapters.settings.planned_tasks, len(told["classes"]))
+        told["settings"] = {**told["settings"], "planned_tasks": planned}
         self.adapters = restore_state(net, state["tensors"], told, where="lora_ipc resume point")
         self.net = net
 
@@ -181,7 +184,7 @@ class SharedBody:
         """
         named = dict(self.net.named_parameters())
         for name, value in state.items():
-            named[name].copy_(value)
+            _take(named[name], value)
 
 
 class FullBody:
@@ -239,7 +242,17 @@ class FullBody:
         Args:
             state: All weights by name.
         """
-        self.net.load_state_dict(dict(state))
+        for name, tensor in self.net.state_dict().items():
+            _take(tensor, state[name])
+
+
+@torch.no_grad()
+def _take(tensor: Tensor, stored: Tensor) -> None:
+    """Write what was stored; rows of the last layer that have come since then stay fresh."""
+    if stored.shape == tensor.shape:
+        tensor.copy_(stored)
+    else:
+        tensor[: len(stored)].copy_(stored)
 
 
 def _composed(adapters: Adapters) -> dict[str, Tensor]:

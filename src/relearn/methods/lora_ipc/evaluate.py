@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from relearn.methods.lora_ipc.orthogonality import report_orthogonality
+from relearn.methods.lora_ipc.readings import Answer
 
 if TYPE_CHECKING:
     from relearn.data.images import Split
     from relearn.methods.lora_ipc.adapters import Adapters
     from relearn.methods.lora_ipc.arms import Reading
     from relearn.methods.lora_ipc.modules import AdaptedMatrix
-    from relearn.methods.lora_ipc.readings import Answer, Reader
+    from relearn.methods.lora_ipc.readings import Reader
     from relearn.methods.lora_ipc.trained import Curve, Trained
 
 
@@ -35,12 +36,20 @@ def ask(
     """
     seen = [label for own in trained.tasks for label in own]
     plain = trained.heads["plain"]
-    last_layers = {False: plain, True: trained.heads.get("aligned", plain)}
-    shapes = trained.centroids()
-    return [
-        reader.answer(split.images, readings, last_layers=last_layers, shapes=shapes, seen=seen)
-        for split in splits
-    ]
+    sizes = [len(split) for split in splits]
+    whole = reader.answer(
+        torch.cat([split.images for split in splits]),
+        readings,
+        last_layers={False: plain, True: trained.heads.get("aligned", plain)},
+        shapes=trained.centroids(),
+        seen=seen,
+        sizes=sizes,
+    )
+    parts = {
+        arm: zip(answer.predicted.split(sizes), answer.tasks.split(sizes), strict=True)
+        for arm, answer in whole.items()
+    }
+    return [{arm: Answer(*next(part)) for arm, part in parts.items()} for _ in splits]
 
 
 def accuracies(

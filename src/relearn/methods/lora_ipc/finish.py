@@ -1,4 +1,4 @@
-"""The end of a stream: validation, predictions, the delivered net, and the ledger's last word."""
+"""The end of a stream: validation, the delivered net, and the ledger's last word."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def close_books(run: StreamRun) -> None:
-    """Measure once on the validation images, keep all answers to the test images, and the net.
+    """Measure once on the validation images, and keep the net and the ledger's last word.
 
     Args:
         run: All its tasks are learnt; a shared module is ended here.
@@ -28,8 +28,6 @@ def close_books(run: StreamRun) -> None:
     if all(len(split) for split in validation):
         answers = evaluate.ask(run.reader, trained, arms, validation)
         trained.validation = evaluate.accuracies(answers, validation)
-    answers = evaluate.ask(run.reader, trained, arms, tasks.test[:seen])
-    trained.predictions = evaluate.as_predictions(answers, tasks.test[:seen])
     if isinstance(run.body, TaskwiseBody):
         adapters = run.body.adapters
         rows = [with_later_digests(row, adapters) for row in trained.ledger]

@@ -171,4 +171,13 @@ class Consolidation:
         named = dict(self.net.named_parameters())
         for kept, own in (("information", self.information), ("anchor", self.anchor)):
             own.clear()
-            own.update({name: t.to(named[name].device) for name, t in state[kept].items()})
+            own.update({name: _fitted(t, named[name]) for name, t in state[kept].items()})
+
+
+def _fitted(stored: Tensor, like: Tensor) -> Tensor:
+    """Return what was stored, zero for outputs that have come since: nothing holds them."""
+    found = torch.zeros_like(like)
+    if stored.shape == like.shape:
+        return found.copy_(stored)
+    found[: len(stored)] = stored.to(found)
+    return found

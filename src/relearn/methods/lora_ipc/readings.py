@@ -92,41 +92,39 @@ class Reader:
         last_layers: Mapping[bool, HeadState],
         shapes: Mapping[int, ClassShape],
         seen: Sequence[int],
+        sizes: Sequence[int],
     ) -> dict[str, Answer]:
         """Return the answers of several readings, by arm.
 
         Args:
-            images: uint8, of one task where a reading votes.
+            images: uint8, shape (images, channels, height, width), task after task.
             readings: Arm to its reading.
             last_layers: Aligned or not to the last layer.
             shapes: Label to its centroids, where tasks are inferred.
             seen: Labels learnt so far, of which one is chosen.
+            sizes: Images of each task; read only by the reading that leaks where a task ends.
         """
-        features: dict[tuple[bool, bool], Tensor] = {}
-        tasks: dict[tuple[bool, bool], Tensor] = {}
-        for reading in readings.values():
-            way = (reading.inferred, reading.voted)
-            if way not in features:
-                tasks[way] = self._tasks(images, reading, shapes)
-                features[way] = self._of_tasks(images, tasks[way])
+        ways = {(reading.inferred, reading.voted) for reading in readings.values()}
+        tasks = {(False, False): torch.full((len(images),), -1)}
+        if any(inferred for inferred, _ in ways):
+            first, classes = self.first_features(images), self._taskwise().adapters.classes
+            own = infer_tasks(first, shapes, classes)
+            voted = [self._voted(batch) for batch in own.split(list(sizes))]
+            tasks |= {(True, False): own, (True, True): torch.cat(voted)}
+        features = {
+            way: self._of_tasks(images, tasks[way]) if way[0] else self.features(images)
+            for way in sorted(ways)
+        }
         found = {}
         for arm, reading in readings.items():
-            way = (reading.inferred, reading.voted)
-            layer = last_layers[reading.aligned]
+            way, layer = (reading.inferred, reading.voted), last_layers[reading.aligned]
             found[arm] = Answer(chosen_of(features[way], layer, seen), tasks[way])
         return found
 
-    def _tasks(self, images: Tensor, reading: Reading, shapes: Mapping[int, ClassShape]) -> Tensor:
-        if not reading.inferred:
-            return torch.full((len(images),), -1)
-        tasks = infer_tasks(self.first_features(images), shapes, self._taskwise().adapters.classes)
-        if reading.voted:
-            tasks = torch.cat([vote_over_batch(batch) for batch in tasks.split(self.voters)])
-        return tasks
+    def _voted(self, tasks: Tensor) -> Tensor:
+        return torch.cat([vote_over_batch(batch) for batch in tasks.split(self.voters)])
 
     def _of_tasks(self, images: Tensor, tasks: Tensor) -> Tensor:
-        if not len(tasks) or int(tasks[0]) < 0:
-            return self.features(images)
         adapters = self._taskwise().adapters
         found = []
         with evaluating(self.body.net):

@@ -83,7 +83,13 @@ def train_one(
         tasks,
         config,
         training=chosen,
-        trained=_begun(base, stream, config, chosen, tasks=tasks, seed=seed),
+        trained=Trained(
+            name=chosen.name,
+            seed=seed,
+            stream=stream.digest,
+            settings=digest(config),
+            architecture=asdict(base.architecture),
+        ),
         log=log,
         resume=resume,
         device=device,
@@ -108,31 +114,28 @@ def train_tasks(
         tasks: The tasks.
         config: As for ``train_one``.
         training: What is trained, and how.
-        trained: Name, seed, digests and architecture; nothing learnt yet.
+        trained: Name, seed and digests; where tasks were learnt already, what they
+            came to, from which the further ones go on. It is not changed then.
         log: As for ``train_one``.
         resume: As for ``train_one``.
         device: As for ``train_one``.
     """
     place = device or open_device("cpu", "fp32")
+    if trained.tasks and resume is None:
+        resume = StartFrom(trained)
+    trained = _opened(trained, base, tasks)
     if training.body == STILL:
         return learn_still(base, tasks, config, training=training, trained=trained, device=place)
     run = StreamRun(base, tasks, config, training, trained=trained, device=place, log=log)
     return run.train(resume)
 
 
-def _begun(
-    base: Checkpoint,
-    stream: Stream,
-    config: LoraIpcConfig,
-    training: Training,
-    *,
-    tasks: TaskStream,
-    seed: int,
-) -> Trained:
+def _opened(trained: Trained, base: Checkpoint, tasks: TaskStream) -> Trained:
+    """Return books with nothing in them, for a net with the outputs of the stream."""
     return Trained(
-        name=training.name,
-        seed=seed,
-        stream=stream.digest,
-        settings=digest(config),
+        name=trained.name,
+        seed=trained.seed,
+        stream=trained.stream,
+        settings=trained.settings,
         architecture=asdict(base.architecture.with_classes(tasks.outputs)),
     )

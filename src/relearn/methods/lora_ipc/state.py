@@ -147,7 +147,8 @@ def restore_state(
     if found != header["backbone"]:
         raise CheckpointError(
             f"{where}: its modules were made on another backbone (digest "
-            f"{header['backbone'][:12]}, this one has {found[:12]}); load the checkpoint that the stream began with"
+            f"{header['backbone'][:12]}, this one has {found[:12]}); load the checkpoint that the "
+            "stream began with"
         )
     kinds = tuple(header["settings"]["kinds"])
     adapters = Adapters(model, Settings(**{**header["settings"], "kinds": kinds}), header["head"])

@@ -13,28 +13,24 @@ from relearn.data.randomness import generator_of
 from relearn.evaluation.efficiency import Stopwatch
 from relearn.methods.lora_ipc import evaluate
 from relearn.methods.lora_ipc.align import align_head, start_of_alignment
-from relearn.methods.lora_ipc.arms import FULL, TASKWISE
-from relearn.methods.lora_ipc.attachment import Settings
-from relearn.methods.lora_ipc.bodies import FullBody, SharedBody, TaskwiseBody
-from relearn.methods.lora_ipc.class_statistics import describe_class
+from relearn.methods.lora_ipc.bodies import TaskwiseBody
+from relearn.methods.lora_ipc.describe import centroids_of, gaussians_of, stored_with
 from relearn.methods.lora_ipc.finish import close_books
 from relearn.methods.lora_ipc.freezing import choose, rows_of
+from relearn.methods.lora_ipc.last_layer import grown, read_layer
 from relearn.methods.lora_ipc.learn import Lesson, Teacher
 from relearn.methods.lora_ipc.losses import Consolidation
+from relearn.methods.lora_ipc.opening import open_body
 from relearn.methods.lora_ipc.readings import Reader
-from relearn.methods.lora_ipc.samples import first_of_class, together
-from relearn.methods.lora_ipc.task_inference import shape_of_class
+from relearn.methods.lora_ipc.samples import together
 from relearn.methods.lora_ipc.trained import Trained
-from relearn.models.checkpoint import build
-from relearn.models.heads import find_head, replace_head
 from relearn.training.resume import NoResume
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from relearn.evaluation.records import Log
     from relearn.methods.lora_ipc.arms import Training
-    from relearn.methods.lora_ipc.bodies import Body
     from relearn.methods.lora_ipc.config import LoraIpcConfig
     from relearn.methods.lora_ipc.freezing import Choice
     from relearn.methods.lora_ipc.learn import Learnt
@@ -74,8 +70,7 @@ class StreamRun:
         self.tasks, self.config, self.training = tasks, config, training
         self.trained, self.device, self.log = trained, device, log
         self.architecture, self.seed = trained.shape, trained.seed
-        net = device.place(_with_head(base, tasks.outputs, seed=self.seed))
-        self.body = self._make_body(net)
+        self.body = open_body(base, tasks, config, training, seed=self.seed, device=device)
         holds = training.held_by == "ewc"
         self.holder = Consolidation(self.body.net, config.rivals.ewc_weight) if holds else None
         self.teacher = Teacher(
@@ -97,17 +92,17 @@ class StreamRun:
         """
         kept = resume or NoResume()
         found = kept.load()
+        if found is None or len(found["similarity"]) < self.tasks.learnt:
+            self._compare_tasks()  # by the features of the backbone, before anything is learnt
         if found is not None:
             self._take_up(found)
-        if not self.trained.similarity:
-            self._compare_tasks()
         for number, lesson in enumerate(self._lessons()):
             if number >= len(self.trained.tasks):
                 self._learn(lesson)
                 kept.save(self.trained.state())
         with self.watch("judge"):
             close_books(self)
-        self._add_costs({f"{name}_seconds": s for name, s in self.watch.seconds.items()})
+        self._add_seconds()
         return self.trained
 
     def _learn(self, lesson: Lesson) -> None:
@@ -121,7 +116,7 @@ class StreamRun:
         frozen = self._end(learnt)
         drift = evaluate.drift_between(before, self.body.weights())
         with self.watch("describe"):
-            self._describe(self._own_images(lesson), lesson)
+            self._describe(lesson)
         with self.watch("align"):
             self._align(lesson)
         if self.holder is not None:
@@ -131,6 +126,7 @@ class StreamRun:
         self._remember(lesson)
         self.trained.body = self.body.state()
         self._back_to_plain_head()
+        self._add_seconds()
 
     def _end(self, learnt: Learnt) -> Choice | None:
         """End the task, freeze what became important, and write the ledger's rows."""
@@ -146,32 +142,15 @@ class StreamRun:
         self.trained.interventions += [row.as_row() for row in rows]
         return choice
 
-    def _describe(self, own: Split, lesson: Lesson) -> None:
+    def _describe(self, lesson: Lesson) -> None:
         """Keep what each class of the task looks like, in place of its images."""
-        self.trained.heads["plain"] = _copy(self.head)
-        align, infer = self.config.alignment, self.config.task_inference
-        arms = self.training.deliveries.values()
-        reader = self.reader
-        features = reader.features(own.images) if any(r.aligned for r in arms) else None
-        first = reader.first_features(own.images) if any(r.inferred for r in arms) else None
-        labels = own.labels.cpu()
-        for label in lesson.classes:
-            mine, given = labels == label, {"seed": self.seed}
-            if features is not None:
-                door = f"lora_ipc.gaussians.{label}"
-                gaussians = describe_class(
-                    features[mine], centroids=align.centroids, door=door, **given
-                )
-                self.trained.statistics[label] = dict(vars(gaussians))
-            if first is not None:
-                shape = shape_of_class(
-                    first[mine],
-                    centroids=infer.centroids,
-                    door=f"lora_ipc.centroids.{label}",
-                    covariance=infer.covariance,
-                    **given,
-                )
-                self.trained.shapes[label] = dict(vars(shape))
+        trained, readings = self.trained, self.training.deliveries.values()
+        trained.heads["plain"] = read_layer(self.head)
+        given = (self.reader, self._own_images(lesson), lesson.classes)
+        if any(reading.aligned for reading in readings):
+            trained.statistics |= gaussians_of(*given, self.config.alignment, seed=self.seed)
+        if any(reading.inferred for reading in readings):
+            trained.shapes |= centroids_of(*given, self.config.task_inference, seed=self.seed)
 
     def _align(self, lesson: Lesson) -> None:
         """Keep an aligned last layer with the task, and leave it in the net."""
@@ -179,7 +158,9 @@ class StreamRun:
         if not trained.statistics:
             return
         plain, task = trained.heads["plain"], lesson.number
-        aligned = start_of_alignment(plain, trained.heads.get("aligned"), lesson.classes)
+        # rehearsal trains the rows of earlier classes too
+        trained_rows = (*lesson.earlier, *lesson.classes) if lesson.replays else lesson.classes
+        aligned = start_of_alignment(plain, trained.heads.get("aligned"), trained_rows)
         if task > 0:
             aligned = align_head(
                 aligned, trained.gaussians(), self.config.alignment, seed=self.seed, task=task
@@ -205,6 +186,7 @@ class StreamRun:
         found = evaluate.accuracies(answers, splits)
         for arm, row in found.items():
             trained.accuracy.setdefault(arm, []).append(row)
+        trained.predictions = evaluate.as_predictions(answers, splits)
         for arm, share in evaluate.task_accuracies(answers).items():
             trained.task_accuracy.setdefault(arm, []).append(share)
         self._write_tables(drift, frozen)
@@ -248,27 +230,17 @@ class StreamRun:
             for n in range(tasks.learnt)
         ]
 
-    def _make_body(self, net: nn.Module) -> Body:
-        knobs, training = self.config.lora, self.training
-        head = find_head(net).name
-        if training.body == FULL:
-            return FullBody(net, head, knobs.names)
-        taskwise = training.body == TASKWISE
-        settings = Settings(
-            kinds=knobs.names,
-            rank=knobs.rank if taskwise else self.config.rivals.shared_rank,
-            alpha=knobs.alpha,
-            planned_tasks=self.tasks.planned if taskwise else 1,
-            omega=self.config.omega.enabled and training.omega,
-            initialisation=knobs.initialisation,
-            k_uses_q_mask=knobs.k_uses_q_mask,
-        )
-        if taskwise:
-            return TaskwiseBody(net, settings)
-        return SharedBody(net, settings, outputs=range(self.tasks.outputs), seed=self.seed)
-
     def _take_up(self, state: Mapping[str, Any]) -> None:
-        self.trained = Trained(**state)
+        fresh = self.trained
+        own: dict[str, Any] = {
+            "settings": fresh.settings,
+            "stream": fresh.stream,
+            "architecture": fresh.architecture,
+            "heads": {k: grown(head, self.head) for k, head in state["heads"].items()},
+        }
+        if fresh.similarity:
+            own["similarity"] = fresh.similarity
+        self.trained = Trained(**{**state, **own})
         self.body.restore(self.trained.body)
         if self.holder is not None:
             self.holder.restore(self.trained.held)
@@ -276,7 +248,11 @@ class StreamRun:
 
     def _back_to_plain_head(self) -> None:
         """Go on from the last layer as the tasks left it, which no alignment has touched."""
-        self.head.load_state_dict(self.trained.heads["plain"])
+        plain = self.trained.heads["plain"]
+        if isinstance(self.body, TaskwiseBody):
+            self.body.adapters.set_head(plain)
+        else:
+            self.head.load_state_dict(plain)
 
     def _with_memory(self, lesson: Lesson) -> Lesson:
         memory = self.trained.memory
@@ -290,13 +266,9 @@ class StreamRun:
         return self.tasks.train[lesson.number]
 
     def _remember(self, lesson: Lesson) -> None:
-        if not self.training.rehearsal:
-            return
-        own = first_of_class(self._own_images(lesson), self.config.rehearsal.per_class)
-        memory = self.trained.memory
-        kept = [*([Split(memory["images"], memory["labels"])] if memory else []), own]
-        whole = together(tuple(kept))
-        self.trained.memory = {"images": whole.images, "labels": whole.labels}
+        if self.training.rehearsal:
+            count, own = self.config.rehearsal.per_class, self._own_images(lesson)
+            self.trained.memory = stored_with(self.trained.memory, own, count)
 
     def _consolidate(self, lesson: Lesson) -> None:
         if self.holder is None:
@@ -322,13 +294,7 @@ class StreamRun:
         for name, value in values.items():
             self.trained.costs[name] = self.trained.costs.get(name, 0.0) + value
 
-
-def _with_head(base: Checkpoint, outputs: int, *, seed: int) -> nn.Module:
-    net = build(base)
-    draw = generator_of(seed, "lora_ipc.last_layer")
-    replace_head(net, outputs, initialisation="torch_default", generator=draw)
-    return net
-
-
-def _copy(head: nn.Module) -> dict[str, Tensor]:
-    return {name: t.detach().to("cpu", copy=True) for name, t in head.state_dict().items()}
+    def _add_seconds(self) -> None:
+        """Take the seconds since last time into the books, so that a kill does not lose them."""
+        self._add_costs({f"{name}_seconds": spent for name, spent in self.watch.seconds.items()})
+        self.watch = Stopwatch()
