@@ -88,6 +88,9 @@ def roll_back(desk: Desk) -> Done:
     Args:
         desk: Names model and task.
 
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
     Raises:
         ParameterError: The task has not been learnt.
         EvidenceError: Some answer differs from that of then; nothing is written.
@@ -113,6 +116,9 @@ def disable(desk: Desk) -> Done:
 
     Args:
         desk: Names model and task.
+
+    Returns:
+        The resulting net, the report, and rows for the ledger.
 
     Raises:
         ParameterError: The task has not been learnt.
@@ -141,6 +147,9 @@ def merge(desk: Desk) -> Done:
     Args:
         desk: Names model and task.
 
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
     Raises:
         ParameterError: The task has not been learnt.
     """
@@ -156,6 +165,9 @@ def export_peft(desk: Desk) -> Done:
 
     Args:
         desk: Names model and task.
+
+    Returns:
+        The resulting net, the report, and rows for the ledger.
 
     Raises:
         ParameterError: The task has not been learnt.
@@ -210,6 +222,9 @@ def add_task(desk: Desk) -> Done:
     Args:
         desk: Names model and folder.
 
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
     Raises:
         ParameterError: There is no room beside the other modules.
         DataError: The folder cannot be used, a class is known, or has too few images.
@@ -261,6 +276,9 @@ def import_peft(desk: Desk) -> Done:
 
     Args:
         desk: Names model, folder and classes.
+
+    Returns:
+        The resulting net, the report, and rows for the ledger.
 
     Raises:
         ParameterError: It does not fit beside the other modules, or its classes are not named.
