@@ -16,6 +16,7 @@ import pytest
 import tiny_forget_relearn
 import tiny_grow
 import tiny_lora_ipc
+import tiny_probe
 import torch
 from pydantic import BaseModel, ValidationError
 from tiny_zap import tiny_base, tiny_config, tiny_stream
@@ -87,6 +88,15 @@ CASES = [
         baseline="lorac",
         treated=("lorac_ipc", "lorac_ipc_random"),
         module_with_verify="freezing",
+    ),
+    Case(
+        method="last_layer_probe",
+        config=tiny_probe.tiny_config,
+        base=tiny_probe.tiny_base,
+        stream=tiny_probe.tiny_stream,
+        baseline="linear",
+        treated=("random_fc1_64", "random_fc1_8"),
+        module_with_verify="ledger",
     ),
 ]
 ARGUMENTS = ("base", "stream", "config", "arm", "seed", "log", "resume", "device")
