@@ -212,10 +212,19 @@ def _shortened(trained: Trained, adapters: Adapters) -> Trained:
         curves=trained.curves[:tasks],
         matrices={kind: rows[:tasks] for kind, rows in trained.matrices.items()},
         orders=trained.orders[:tasks],
+        memory=_memory_of(trained, labels),
         net={},
         predictions={},
         validation={},
     )
+
+
+def _memory_of(trained: Trained, labels: list[int]) -> dict[str, Tensor]:
+    """Return the stored images of the classes that are left; empty without rehearsal."""
+    if not trained.memory:
+        return {}
+    left = torch.isin(trained.memory["labels"], torch.tensor(labels))
+    return {name: tensor[left] for name, tensor in trained.memory.items()} if left.any() else {}
 
 
 def _plain_head(trained: Trained, adapters: Adapters, labels: list[int]) -> dict[str, Tensor]:
