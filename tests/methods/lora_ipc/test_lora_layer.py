@@ -192,3 +192,19 @@ def test_only_the_present_task_and_the_last_layer_are_trained():
     assert sum(p.numel() for p in adapters.factors()) == 2 * sum(
         m.place.in_features + m.place.out_features for m in adapters.matrices.values()
     )
+
+
+def test_an_open_task_answers_with_the_factors_of_the_last_step_of_a_fused_optimizer():
+    # a fused optimizer leaves the version counters of what it changes as they are
+    adapters = tiny_adapters()
+    adapters.begin_task([0, 1], seed=5)
+    optimizer = torch.optim.Adam(adapters.factors(), 0.1, fused=True)
+    before = answers(adapters.model)
+    for _ in range(2):
+        optimizer.zero_grad()
+        adapters.model(images()).square().mean().backward()
+        optimizer.step()
+    after = answers(adapters.model)
+    assert not torch.equal(before, after)
+    adapters.finish_task()
+    assert torch.allclose(after, answers(adapters.model), atol=1e-5)

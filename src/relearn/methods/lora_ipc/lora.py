@@ -152,15 +152,11 @@ class AdaptedLinear(nn.Module):
         return whole
 
     def _live(self, learning: list[AdaptedMatrix]) -> Tensor:
-        """Return the weight of the present step, composed again only when a factor has changed."""
-        state = tuple(
-            (id(p), p._version) for m in learning for p in (m.a, m.b, m.omega) if p is not None
-        )
-        key = ("live", state, self._place_of_base())
-        if self._kept is None or self._kept[0] != key:
-            stacks = [matrix.stacks() for matrix in learning]
-            self._kept = (key, self._composed(learning, stacks))
-        return self._kept[1]
+        """Return the weight of the present step, composed anew.
+
+        Nothing tells whether a factor has changed: fused optimizers leave its version as it is.
+        """
+        return self._composed(learning, [matrix.stacks() for matrix in learning])
 
     def _joined(self, pieces: list[tuple[tuple[int, int], Tensor]]) -> Tensor:
         """Return the whole weight of some rows, in order, and the base of all other rows."""
