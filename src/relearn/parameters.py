@@ -17,6 +17,8 @@ from relearn.methods.forget_relearn.search_config import ForgetRelearnSearchConf
 from relearn.methods.grow.config import GrowConfig
 from relearn.methods.grow.explore_config import GrowExploreConfig
 from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
+from relearn.methods.lora_ipc.config import LoraIpcConfig
+from relearn.methods.lora_ipc.operate_config import LoraIpcOperateConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.methods.zap.extend_config import FROM_BASE, AddClassesConfig
 from relearn.methods.zap.map_config import ZapMapConfig
@@ -71,6 +73,8 @@ class Parameters(Strict):
         zap_map: Where, and on how much data, zapping pays.
         forget_relearn: Forgetting part of the weights and relearning, in adversarial training.
         grow: Growing a trained net and training on from there.
+        lora_ipc: Tasks one after the other with low-rank modules.
+        lora_ipc_operate: What is done with a model that has learnt some.
         last_layer_probe: What fixed features and a convex head earn.
         forget_relearn_search: Which of its settings to propose, within a budget.
         grow_explore: Which larger net is worth having.
@@ -90,6 +94,8 @@ class Parameters(Strict):
     zap_map: ZapMapConfig
     forget_relearn: ForgetRelearnConfig
     grow: GrowConfig
+    lora_ipc: LoraIpcConfig
+    lora_ipc_operate: LoraIpcOperateConfig
     last_layer_probe: LastLayerProbeConfig
     forget_relearn_search: ForgetRelearnSearchConfig
     grow_explore: GrowExploreConfig

@@ -9,13 +9,16 @@ grow           base, stream -> grow.records, ledger         widen and deepen, th
 last_layer_probe  base, stream -> recommendation          is more than the last layer worth it?
 forget_relearn_search  base, stream -> proposal           which settings of it to try next?
 grow_explore   base, stream -> grow_explore.table          which larger net is worth having?
+lora_ipc       base, stream -> lora_ipc.records, ledger     task after task, modules for each
+lora_ipc_operate  unit -> state, checkpoint, PEFT files     add a task, roll back, merge, export
 compare        records of all methods -> report            does it help on these images?
 add_classes    base or unit, new folder -> checkpoint      new classes, old ones checked
 promote        decision, units -> model registry           roll out, and back
 
 ``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot``,
-``grow_pilot`` and ``last_layer_probe_pilot`` are the same road for those methods, such as ``kedro
-run --env digits --pipeline forget_relearn_pilot`` and ``kedro run --pipeline grow_pilot``.
+``grow_pilot``, ``lora_ipc_pilot`` and ``last_layer_probe_pilot`` are the same road for those
+methods, such as ``kedro run --pipeline grow_pilot``, ``kedro run --env digits --pipeline
+forget_relearn_pilot`` and ``kedro run --env glyphs_lora --pipeline lora_ipc_pilot``.
 Nothing here imports torch.
 """
 
@@ -31,6 +34,8 @@ from relearn.pipelines import (
     grow,
     grow_explore,
     last_layer_probe,
+    lora_ipc,
+    lora_ipc_operate,
     prepare_data,
     pretrain,
     promote,
@@ -43,7 +48,7 @@ PILOT = ("prepare_data", "pretrain", "zap", "compare")
 
 ROADS = {
     f"{method}_pilot": ("prepare_data", "pretrain", method, "compare")
-    for method in ("forget_relearn", "grow", "last_layer_probe")
+    for method in ("forget_relearn", "grow", "lora_ipc", "last_layer_probe")
 }
 """The same road for one other method, under a name of its own."""
 
@@ -57,6 +62,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "zap_map": zap_map.create_pipeline(),
         "forget_relearn": forget_relearn.create_pipeline(),
         "grow": grow.create_pipeline(),
+        "lora_ipc": lora_ipc.create_pipeline(),
+        "lora_ipc_operate": lora_ipc_operate.create_pipeline(),
         "last_layer_probe": last_layer_probe.create_pipeline(),
         "forget_relearn_search": forget_relearn_search.create_pipeline(),
         "grow_explore": grow_explore.create_pipeline(),

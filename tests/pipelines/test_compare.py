@@ -17,6 +17,7 @@ from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
 from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
+from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.pipelines.compare import create_pipeline
@@ -45,6 +46,7 @@ def others():
     return {
         "forget_relearn": ForgetRelearnConfig(**read_parameters("forget_relearn")),
         "grow": GrowConfig(**read_parameters("grow")),
+        "lora_ipc": LoraIpcConfig(**read_parameters("lora_ipc")),
         "last_layer_probe": LastLayerProbeConfig(**read_parameters("last_layer_probe")),
     }
 

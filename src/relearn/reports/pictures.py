@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from relearn.reports.continual_figures import continual_figures
 from relearn.reports.document import Picture
 from relearn.reports.figures import draw_curves, draw_heatmap
 from relearn.reports.growth_figures import growth_figures
@@ -46,12 +47,14 @@ CURVES = {
         Curve("pretrain", "validation_accuracy", "Pre-training", "optimizer step", marked=True),
     ),
     "grow": (Curve("curve", "validation_accuracy", "After growth", "optimizer step since growth"),),
+    "lora_ipc": (Curve("curve", "seen_accuracy", "Accuracy on all tasks so far", "tasks learnt"),),
 }
 """Method to the curves that are drawn where the records have them."""
 
 FURTHER = {
     "forget_relearn": robust_figures,
     "grow": growth_figures,
+    "lora_ipc": continual_figures,
     "last_layer_probe": probe_figures,
 }
 """Method to the function that yields title, caption and figure of all that is not such a curve."""

@@ -16,6 +16,7 @@ from relearn.evaluation.config import BEST_ON_VALIDATION
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
 from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
+from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
 from relearn.provenance import Provenance, digest
@@ -38,6 +39,7 @@ def compare_records(
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
+    lora_ipc: LoraIpcConfig,
     last_layer_probe: LastLayerProbeConfig,
     **tables: Any,
 ) -> tuple[DataFrame, dict[str, Any]]:
@@ -48,6 +50,7 @@ def compare_records(
         zap: Parameters of the method, which hold what was said before the run.
         forget_relearn: Parameters of the method, likewise.
         grow: Parameters of the method, likewise.
+        lora_ipc: Parameters of the method, likewise.
         last_layer_probe: Parameters of the method, likewise.
         tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
             ``<method>_recommendation``.
@@ -62,12 +65,7 @@ def compare_records(
     from relearn.reports.summary import decision_document
 
     _require_records(tables)
-    configs = {
-        "zap": zap,
-        "forget_relearn": forget_relearn,
-        "grow": grow,
-        "last_layer_probe": last_layer_probe,
-    }
+    configs = _configs(zap, forget_relearn, grow, lora_ipc, last_layer_probe)
     found = {m: _judge_method(m, c, compare, tables) for m, c in configs.items()}
     decision = decision_document(
         {method: entry for method, (_, entry) in found.items()},
@@ -84,6 +82,7 @@ def draw_comparison(
     zap: ZapConfig,
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
+    lora_ipc: LoraIpcConfig,
     last_layer_probe: LastLayerProbeConfig,
     **tables: Any,
 ) -> tuple[Figure, Figure]:
@@ -94,6 +93,7 @@ def draw_comparison(
         zap: Parameters of the method.
         forget_relearn: Parameters of the method.
         grow: Parameters of the method.
+        lora_ipc: Parameters of the method.
         last_layer_probe: Parameters of the method.
         tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
@@ -106,12 +106,7 @@ def draw_comparison(
 
     _require_records(tables)
     comparisons, costs, baselines = [], [], []
-    configs = {
-        "zap": zap,
-        "forget_relearn": forget_relearn,
-        "grow": grow,
-        "last_layer_probe": last_layer_probe,
-    }
+    configs = _configs(zap, forget_relearn, grow, lora_ipc, last_layer_probe)
     for method, config in configs.items():
         if tables[f"{method}_records"].empty:
             continue
@@ -166,6 +161,11 @@ def write_report(
         "markdown": write_markdown(content),
         "decision": [entry["shown"] for entry in methods.values()],
     }
+
+
+def _configs(*configs: Any) -> dict[str, Any]:
+    """Return method to its parameters, in the order of ``METHODS``."""
+    return dict(zip(METHODS, configs, strict=True))
 
 
 def _judge_method(
