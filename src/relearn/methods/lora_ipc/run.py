@@ -107,7 +107,7 @@ def train_tasks(
     resume: Keeper | None = None,
     device: Device | None = None,
 ) -> Trained:
-    """Learn given tasks; as ``train_one`` for a stream that was put together by the caller.
+    """Return what comes of given tasks; ``train_one`` for a stream that the caller put together.
 
     Args:
         base: As for ``train_one``.
