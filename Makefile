@@ -87,11 +87,11 @@ types: setup ## mypy, strict below the pipelines
 docs: setup ## write the generated parts of the documentation anew and check its links
 	@$(PY) docs/build.py
 
-bench: setup ## speed and memory beside the peers, kept in benchmarks/results (ARGS="--quick", PEER=<checkout>, PEER_ADVERSARIAL=<checkout>, PEER_LORA=<checkout>)
+bench: setup ## speed and memory beside the peers, kept in benchmarks/results (ARGS="--quick", PEER=<checkout>, PEER_ADVERSARIAL=<checkout>, PEER_LORA=<checkout>, PEER_GROW=<folder>)
 	@mkdir -p benchmarks/results
 	@for script in benchmarks/bench_*.py; do \
 		what=$$(basename "$$script" .py); what=$${what#bench_}; part=benchmarks/results/.$$what.part; \
-		case $$what in adversarial) peer="$(PEER_ADVERSARIAL)";; lora) peer="$(PEER_LORA)";; *) peer="$(PEER)";; esac; \
+		case $$what in adversarial) peer="$(PEER_ADVERSARIAL)";; lora) peer="$(PEER_LORA)";; grow) peer="$(PEER_GROW)";; *) peer="$(PEER)";; esac; \
 		echo "== $$script"; \
 		$(PY) "$$script" $${peer:+--peer "$$peer"} $(ARGS) >"$$part" || exit 1; \
 		cat "$$part"; \

@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from foreign_worker import ForeignWorker
+
 Repetition = Callable[[], float]
 """Does the work once and returns how much it was, in the units of the row (images, episodes)."""
 
@@ -32,11 +34,13 @@ class Job:
         module: Module beside this file.
         maker: Function in it that prepares the work and returns a ``Repetition``.
         options: Keyword arguments of ``maker``.
+        python: Another Python that runs ``module`` as a script (``foreign_worker``); None: ours.
     """
 
     module: str
     maker: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    python: str | None = None
 
 
 class Worker:
@@ -83,22 +87,31 @@ def _serve(pipe: Connection, job: Job, threads: int) -> None:
 
         torch.set_num_threads(threads)
         repetition = getattr(importlib.import_module(job.module), job.maker)(**job.options)
-        pipe.send(("ready", (repetition(), _peak_megabytes())))
+        pipe.send(("ready", (repetition(), peak_megabytes())))
         while pipe.recv() == "go":
             busy, passed = time.process_time(), time.perf_counter()
             units = repetition()
             busy, passed = time.process_time() - busy, time.perf_counter() - passed
-            pipe.send(("done", (units, busy, passed, _peak_megabytes())))
+            pipe.send(("done", (units, busy, passed, peak_megabytes())))
     except Exception:  # the parent raises it
         pipe.send(("failed", traceback.format_exc()))
 
 
-def _peak_megabytes() -> float:
-    """Return the largest resident memory of this process since it began."""
+def peak_megabytes() -> float:
+    """Return the largest resident memory of this process since it began; NaN where nobody tells."""
+    return _told_megabytes("VmHWM:")
+
+
+def resident_megabytes() -> float:
+    """Return the resident memory of this process now; NaN where nobody tells."""
+    return _told_megabytes("VmRSS:")
+
+
+def _told_megabytes(field: str) -> float:
     listing = Path("/proc/self/status")
     if listing.exists():
         for line in listing.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(field):
                 return int(line.split()[1]) / 1024
     return math.nan
 
@@ -110,9 +123,15 @@ def outcome(job: Job, *, threads: int) -> float:
         job: The work.
         threads: Of the process.
     """
-    worker = Worker(job, threads)
+    worker = _worker(job, threads)
     worker.close()
     return worker.first
+
+
+def _worker(job: Job, threads: int) -> Worker | ForeignWorker:
+    if job.python is None:
+        return Worker(job, threads)
+    return ForeignWorker(job.python, job.module, job.maker, options=job.options, threads=threads)
 
 
 @dataclass(frozen=True)
@@ -147,7 +166,7 @@ def race(ours: Job, peer: Job | None, *, repetitions: int, threads: int) -> Race
         repetitions: Counted repetitions of each.
         threads: Threads of each process; only one works at a time.
     """
-    workers = [Worker(job, threads) for job in (ours, peer) if job is not None]
+    workers = [_worker(job, threads) for job in (ours, peer) if job is not None]
     try:
         rounds = [[worker.rates() for worker in workers] for _ in range(repetitions)]
     finally:

@@ -13,11 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from growth_page import growth_page
+
 PROJECT = Path(__file__).resolve().parents[1]
 RESULT = PROJECT / "benchmarks" / "results" / "zap.json"
 PAGE = PROJECT / "docs" / "results" / "speed.md"
 ADVERSARIAL_RESULT = RESULT.with_name("adversarial.json")
 ADVERSARIAL_PAGE = PAGE.with_name("speed_adversarial.md")
+GROWTH_RESULT = RESULT.with_name("grow.json")
+GROWTH_PAGE = PAGE.with_name("speed_grow.md")
 
 _HEAD = """# Speed of zapping
 
@@ -180,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
     given = parser.parse_args(arguments)
-    stale = [page for page in (_zap_page, _adversarial_page) if not page(check=given.check)]
+    stale = [page for page in _PAGES if not page(check=given.check)]
     return 1 if stale else 0
 
 
@@ -193,6 +197,16 @@ def _adversarial_page(*, check: bool) -> bool:
         return True  # not measured yet
     text = adversarial_page(json.loads(ADVERSARIAL_RESULT.read_text(encoding="utf-8")))
     return _kept(ADVERSARIAL_PAGE, text, check=check)
+
+
+def _growth_page(*, check: bool) -> bool:
+    if not GROWTH_RESULT.exists():
+        return True  # not measured yet
+    text = growth_page(json.loads(GROWTH_RESULT.read_text(encoding="utf-8")))
+    return _kept(GROWTH_PAGE, text, check=check)
+
+
+_PAGES = (_zap_page, _adversarial_page, _growth_page)
 
 
 def _kept(page: Path, text: str, *, check: bool) -> bool:

@@ -2,8 +2,8 @@
 
 A generated part stands between ``<!-- generated: KIND NAME -->`` and
 ``<!-- end of generated part -->``. The kinds are ``claims zap`` (claim cards of a method),
-``settings zap`` (every parameter under a root key, from its class and ``conf/base``) and
-``methods`` (the table of the README).
+``settings zap`` (every parameter under a root key, from its class and ``conf/base``),
+``activations duals`` (computed from the package) and ``methods`` (the table of the README).
 
     python docs/build.py            write
     python docs/build.py --check    write nothing; fail if a part is stale or a link leads nowhere
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from activation_table import activations_table
 from claim_cards import ClaimError, claims_table, methods_table, read_claims
 from links import broken_links
 from settings_tables import settings_table
@@ -40,8 +41,8 @@ def generated(project: Path, kind: str, name: str) -> str:
 
     Args:
         project: Root of the project.
-        kind: ``claims``, ``settings`` or ``methods``.
-        name: Method or root key; empty for ``methods``.
+        kind: ``claims``, ``settings``, ``activations`` or ``methods``.
+        name: Method, root key or table; empty for ``methods``.
 
     Raises:
         ClaimError: The kind is unknown, or a claim card is not as it must be.
@@ -51,9 +52,12 @@ def generated(project: Path, kind: str, name: str) -> str:
         return claims_table(read_claims(folder / f"{name}.yml"))
     if kind == "settings":
         return settings_table(project / "conf" / "base", name)
+    if kind == "activations":
+        return activations_table(name)
     if kind == "methods":
         return methods_table(folder)
-    raise ClaimError(f"{kind!r} is no kind of generated part; there are claims, settings, methods")
+    known = "claims, settings, activations, methods"
+    raise ClaimError(f"{kind!r} is no kind of generated part; there are {known}")
 
 
 def rebuilt(project: Path, text: str) -> str:

@@ -214,6 +214,13 @@ def test_the_example_on_a_method_page_runs(method: str) -> None:
         exec(compile(code, method, "exec"), {})  # noqa: S102 - our own examples
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_the_examples_of_the_guide_to_last_layers_run(number: int) -> None:
+    code = examples(PROJECT / "docs" / "how-to" / "fit-a-last-layer.md")[number]
+
+    exec(compile(code, f"example {number}", "exec"), {})  # noqa: S102 - our own examples
+
+
 def test_the_readme_shows_both_commands_first() -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^make (\w+)", readme, re.MULTILINE)

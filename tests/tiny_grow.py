@@ -25,7 +25,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 _TINY: dict[str, Any] = {
     "samples": {"train_images": 60, "validation_images": 18},
     "teacher": {"width": 6, "train": {"epochs": 3, "batch_size": 12, "shift_pixels": 0}},
-    "growth": {"gate": {"images": 8}, "depth": {"calibration_images": 8}},
+    "growth": {
+        "gate": {"images": 8},
+        "depth": {"calibration_images": 8},
+        "copies": {"symmetry": "uneven"},
+    },
     "arms": {"scratch": True, "random_pad": True, "distilled": True},
     "train": {"epochs": 2, "batch_size": 12, "shift_pixels": 0},
     "evaluation": {

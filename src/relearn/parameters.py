@@ -16,6 +16,7 @@ from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.forget_relearn.search_config import ForgetRelearnSearchConfig
 from relearn.methods.grow.config import GrowConfig
 from relearn.methods.grow.explore_config import GrowExploreConfig
+from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
 from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.lora_ipc.operate_config import LoraIpcOperateConfig
 from relearn.methods.zap.config import ZapConfig
@@ -74,6 +75,7 @@ class Parameters(Strict):
         grow: Growing a trained net and training on from there.
         lora_ipc: Tasks one after the other with low-rank modules.
         lora_ipc_operate: What is done with a model that has learnt some.
+        last_layer_probe: What fixed features and a convex head earn.
         forget_relearn_search: Which of its settings to propose, within a budget.
         grow_explore: Which larger net is worth having.
         compare: Comparison and report.
@@ -94,6 +96,7 @@ class Parameters(Strict):
     grow: GrowConfig
     lora_ipc: LoraIpcConfig
     lora_ipc_operate: LoraIpcOperateConfig
+    last_layer_probe: LastLayerProbeConfig
     forget_relearn_search: ForgetRelearnSearchConfig
     grow_explore: GrowExploreConfig
     compare: CompareConfig

@@ -6,6 +6,7 @@ zap            base, stream -> zap.records, ledger         reset the last layer 
 zap_map        base, stream -> zap_map.table              for which data does it pay?
 forget_relearn base, stream -> forget_relearn.records      forget some weights, then relearn
 grow           base, stream -> grow.records, ledger         widen and deepen, then train on
+last_layer_probe  base, stream -> recommendation          is more than the last layer worth it?
 forget_relearn_search  base, stream -> proposal           which settings of it to try next?
 grow_explore   base, stream -> grow_explore.table          which larger net is worth having?
 lora_ipc       base, stream -> lora_ipc.records, ledger     task after task, modules for each
@@ -15,9 +16,9 @@ add_classes    base or unit, new folder -> checkpoint      new classes, old ones
 promote        decision, units -> model registry           roll out, and back
 
 ``kedro run`` alone is the pilot: prepare_data, pretrain, zap, compare. ``forget_relearn_pilot``,
-``grow_pilot`` and ``lora_ipc_pilot`` are the same road for those methods, such as ``kedro run --env
-digits --pipeline forget_relearn_pilot`` and ``kedro run --env glyphs_lora --pipeline
-lora_ipc_pilot``.
+``grow_pilot``, ``lora_ipc_pilot`` and ``last_layer_probe_pilot`` are the same road for those
+methods, such as ``kedro run --pipeline grow_pilot``, ``kedro run --env digits --pipeline
+forget_relearn_pilot`` and ``kedro run --env glyphs_lora --pipeline lora_ipc_pilot``.
 Nothing here imports torch.
 """
 
@@ -32,6 +33,7 @@ from relearn.pipelines import (
     forget_relearn_search,
     grow,
     grow_explore,
+    last_layer_probe,
     lora_ipc,
     lora_ipc_operate,
     prepare_data,
@@ -46,7 +48,7 @@ PILOT = ("prepare_data", "pretrain", "zap", "compare")
 
 ROADS = {
     f"{method}_pilot": ("prepare_data", "pretrain", method, "compare")
-    for method in ("forget_relearn", "grow", "lora_ipc")
+    for method in ("forget_relearn", "grow", "lora_ipc", "last_layer_probe")
 }
 """The same road for one other method, under a name of its own."""
 
@@ -62,6 +64,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "grow": grow.create_pipeline(),
         "lora_ipc": lora_ipc.create_pipeline(),
         "lora_ipc_operate": lora_ipc_operate.create_pipeline(),
+        "last_layer_probe": last_layer_probe.create_pipeline(),
         "forget_relearn_search": forget_relearn_search.create_pipeline(),
         "grow_explore": grow_explore.create_pipeline(),
         "compare": compare.create_pipeline(),

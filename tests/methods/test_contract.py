@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tiny_forget_relearn
 import tiny_grow
+import tiny_lora_ipc
+import tiny_probe
 import torch
 from pydantic import BaseModel, ValidationError
 from tiny_zap import tiny_base, tiny_config, tiny_stream
@@ -78,6 +80,24 @@ CASES = [
         treated=("grown", "random_pad"),
         module_with_verify="ledger",
     ),
+    Case(
+        method="lora_ipc",
+        config=tiny_lora_ipc.tiny_config,
+        base=tiny_lora_ipc.tiny_base,
+        stream=tiny_lora_ipc.tiny_stream,
+        baseline="lorac",
+        treated=("lorac_ipc", "lorac_ipc_random"),
+        module_with_verify="freezing",
+    ),
+    Case(
+        method="last_layer_probe",
+        config=tiny_probe.tiny_config,
+        base=tiny_probe.tiny_base,
+        stream=tiny_probe.tiny_stream,
+        baseline="linear",
+        treated=("random_fc1_64", "random_fc1_8"),
+        module_with_verify="ledger",
+    ),
 ]
 ARGUMENTS = ("base", "stream", "config", "arm", "seed", "log", "resume", "device")
 
@@ -101,6 +121,16 @@ def verified(case: Case, entry: Intervention, checkpoint: Checkpoint) -> bool:
     return found
 
 
+def with_number_for_text(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the first text, however deep, replaced by a number."""
+    for name, value in plain.items():
+        if isinstance(value, str):
+            return {**plain, name: 7}
+        if isinstance(value, dict) and (inner := with_number_for_text(value)):
+            return {**plain, name: inner}
+    return {}
+
+
 def test_the_configuration_is_frozen(case: Case):
     config = case.config()
     for name in type(config).model_fields:
@@ -114,9 +144,8 @@ def test_the_configuration_refuses_unknown_keys_and_converts_nothing(case: Case)
     assert kind.model_validate(plain) == case.config()
     with pytest.raises(ValidationError):
         kind.model_validate({**plain, "no_such_knob": 1})
-    text = next(name for name, value in plain.items() if isinstance(value, str))
     with pytest.raises(ValidationError):
-        kind.model_validate({**plain, text: 7})
+        kind.model_validate(with_number_for_text(plain))
 
 
 def test_the_configuration_imports_without_torch(case: Case):

@@ -16,6 +16,7 @@ from kedro.runner import SequentialRunner
 from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
+from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
 from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
@@ -46,6 +47,7 @@ def others():
         "forget_relearn": ForgetRelearnConfig(**read_parameters("forget_relearn")),
         "grow": GrowConfig(**read_parameters("grow")),
         "lora_ipc": LoraIpcConfig(**read_parameters("lora_ipc")),
+        "last_layer_probe": LastLayerProbeConfig(**read_parameters("last_layer_probe")),
     }
 
 

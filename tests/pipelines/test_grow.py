@@ -16,7 +16,7 @@ from tiny_grow import tiny_base, tiny_config, tiny_stream
 from relearn.errors import EvidenceError, StaleInputError, TrainingError
 from relearn.methods.grow.faults import FunctionChangedError
 from relearn.parameters import SeedsConfig, StorageConfig
-from relearn.pipelines.grow import nodes, reading, tables
+from relearn.pipelines.grow import findings, nodes, reading, tables
 from relearn.pipelines.grow.findings import findings_of
 from relearn.pipelines.grow.study import baseline_by_rule
 from relearn.pipelines.grow.teacher_store import BESIDE, load_teacher
@@ -249,8 +249,9 @@ def test_a_run_that_did_not_get_there_is_counted_as_cut_off():
         {"scratch": [0.1, 0.5, 0.6, 0.6], "grown": [0.2, 0.3, 0.3, 0.3]}
     )
     told = tables.speed_up(records, config)
-    assert (told["pairs"], told["censored"]) == (0, 2)
-    assert "teacher_sunk" not in told
+    assert (told["pairs"], told["censored"], told["upper_bound"]) == (2, 2, True)
+    # scratch held 0.6 from step 2 on, grown had not by step 3
+    assert told["teacher_sunk"]["factor"] == pytest.approx(2 / 3)
     assert tables.break_even(records, costs, config)["candidates"] is None
     selection = pd.DataFrame({"arm": ["grown"], "rate_factor": [3.0], "at_border": [True]})
     headroom = {"grow": False, "reasons": ["it is full"]}
@@ -260,10 +261,81 @@ def test_a_run_that_did_not_get_there_is_counted_as_cut_off():
     assert any("do not grow" in line for line in found)
 
 
+def test_a_teacher_as_good_as_the_end_of_scratch_costs_nothing_and_no_factor_is_made_up():
+    records, _, config = reached(
+        {"scratch": [0.1, 0.3, 0.5, 0.5], "grown": [0.5, 0.6, 0.6, 0.6]}, teacher=100.0
+    )
+    told = tables.speed_up(records, config)
+    assert told["teacher_sunk"] == {"share": 0.0, "factor": None, "low": None, "high": None}
+    assert told["teacher_included"]["factor"] == pytest.approx(2.0)
+    said = findings.speed_of(told, {})
+    assert "at once" in said[0]
+    assert "2.00 times fewer" in said[0]
+
+
+def test_speed_and_break_even_are_said_in_words():
+    records, costs, config = reached(
+        {"scratch": [0.1, 0.2, 0.3, 0.5, 0.6], "grown": [0.2, 0.5, 0.6, 0.6, 0.6]}, teacher=150.0
+    )
+    found = tables.break_even(records, costs, config)
+    said = findings.speed_of(tables.speed_up(records, config), found)
+    assert "3.00 times fewer FLOPs" in said[0]
+    assert "1.20 times fewer" in said[0]
+    assert "From 1 design on" in said[1]
+    never = findings.speed_of({}, {**found, "candidates": None})
+    assert "no number of designs" in never[0]
+
+
+def test_the_report_says_what_triggered_growth_and_what_was_advised_before():
+    records, _ = made_up({"grown": [0.1, 0.2]})
+    selection = pd.DataFrame({"arm": ["grown"], "rate_factor": [1.0], "at_border": [False]})
+    headroom: dict[str, Any] = {"grow": True, "reasons": ["there is room for a larger net"]}
+    headroom["teachers"] = [
+        {"seed": 0, "epochs": 3, "plateau_epoch": 3},
+        {"seed": 1, "epochs": 4, "plateau_epoch": -1},
+    ]
+    said = {
+        when: " ".join(
+            findings_of(
+                records,
+                selection.assign(chosen=True),
+                headroom,
+                tiny_config(growth__trigger__when=when),
+            )
+        )
+        for when in ("trained", "plateau", "more_data")
+    }
+    assert all("grow, because there is room" in text for text in said.values())
+    assert "seed 0 epoch 3, seed 1 nowhere in 4 epochs" in said["plateau"]
+    assert "had seen 50 % of the training images" in said["more_data"]
+    assert "triggered" not in said["trained"]
+
+
+def test_a_grown_net_is_exported_and_answers_as_it_did(road):
+    import torch
+
+    from relearn.arm_store import CHECKPOINT
+    from relearn.models.checkpoint import build, load_checkpoint
+    from relearn.pipelines.promote.export import example_of, export_program, inference_module
+
+    rows = road.units[road.units["arm"] == "grown"]
+    checkpoint = load_checkpoint(Path(rows["path"].iloc[0]) / CHECKPOINT)
+    module, example = inference_module("grow", checkpoint), example_of(checkpoint)
+    exported = export_program(module, example).module()
+    with torch.no_grad():
+        found, expected = exported(example), module(example)
+    torch.testing.assert_close(found, expected)
+    assert sum(p.numel() for p in build(checkpoint).parameters()) == int(
+        road.forecast["after"]["parameters"]
+    )
+
+
 def test_without_a_net_from_scratch_there_is_no_speed_up():
     records, costs, config = reached({"grown": [0.1, 0.2, 0.3]})
     assert tables.speed_up(records, config) == {}
     assert tables.break_even(records, costs, config) == {}
+    never, *_ = reached({"scratch": [0.1, 0.1, 0.1], "grown": [0.1, 0.2, 0.3]})
+    assert tables.speed_up(never, config) == {}
 
 
 def test_a_rule_without_candidates_is_refused():

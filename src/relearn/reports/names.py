@@ -54,6 +54,13 @@ ARMS = {
     "lorac_ipc": "a module each task, important matrices frozen",
     "lorac_ipc_random": "a module each task, matrices frozen at random",
     "lorac_ipc_sequential": "a module each task, matrices frozen layer by layer",
+    "majority": "the most frequent class",
+    "linear": "a linear classifier on pixels",
+    "frozen": "the base net frozen, a new last layer",
+    "unfrozen": "the base net's last blocks trained on",
+    "full": "a net of that architecture from scratch",
+    "fine_tuned": "the base net trained on as a whole",
+    "noise_body": "features of pure noise",
 }
 """What an arm is, for the same reader; an arm that is not here stands for itself."""
 

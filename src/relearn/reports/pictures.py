@@ -11,6 +11,7 @@ from relearn.reports.document import Picture
 from relearn.reports.figures import draw_curves, draw_heatmap
 from relearn.reports.growth_figures import growth_figures
 from relearn.reports.method_figures import draw_shocks
+from relearn.reports.probe_figures import probe_figures
 from relearn.reports.robust_pictures import robust_figures
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ FURTHER = {
     "forget_relearn": robust_figures,
     "grow": growth_figures,
     "lora_ipc": continual_figures,
+    "last_layer_probe": probe_figures,
 }
 """Method to the function that yields title, caption and figure of all that is not such a curve."""
 

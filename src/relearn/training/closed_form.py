@@ -1,7 +1,8 @@
 """A last layer without training: ridge regression of one-hot targets on features.
 
 The penalty is relative to the mean squared norm of the centred features, so that one grid serves
-nets of any width. The smaller of the two normal equations (primal or dual) is solved.
+nets of any width. The smaller of the two normal equations (primal or dual) is solved. Where the
+penalty is not known beforehand, ``ridge_path`` tries all of them, in the same unit, and chooses.
 """
 
 from __future__ import annotations

@@ -167,3 +167,18 @@ def test_a_student_that_cannot_run_is_refused() -> None:
     other[0] = nn.Conv2d(3, 11, 3, padding=1)
 
     assert "forward fails" in str(refused(teacher, other, None))
+
+
+def test_numbers_that_are_none_are_not_taken_for_rounding_where_a_stream_is_padded() -> None:
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(8, 6), nn.LayerNorm(6), nn.Linear(6, 3)).eval()
+    inputs = torch.randn(4, 8)
+    student, record = apply(teacher, plan(teacher, inputs, GrowthSpec(width=1.5)), seed=0)
+    assert any(entry.padding for entry in record.maps)
+    assert verify(teacher, student, inputs, record=record).passed
+    for number in (float("nan"), 3.0):
+        other = copy.deepcopy(student)
+        with torch.no_grad():
+            other[2].weight[0, 0] = number
+        with pytest.raises(FunctionChangedError):
+            verify(teacher, other, inputs, record=record)

@@ -20,6 +20,7 @@ _HOMES = {
     "VerifyReport": "report",
     "GrowthError": "faults",
     "plan": "planning",
+    "forecast_latency": "latency",
     "apply": "widen",
     "replay": "widen",
     "verify": "verification",

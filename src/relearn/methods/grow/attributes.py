@@ -58,7 +58,23 @@ def sizes_in_modules(model: nn.Module, analysis: Analysis, layout: Layout) -> li
             after = _expected(analysis, layout, ids)
             if after != number:
                 _add_nearest(edits, _upwards(modules, site.module), number, after)
+    for name, module in modules.items():
+        checked = _checked(name, module)
+        if checked is not None and (checked[1], 0) in analysis.tape.written:
+            before = getattr(module, checked[0])
+            after = len(layout.rows(checked[1], 0).index)
+            _add(edits, name, module, ((checked[0],), before, after))
     return list(edits.values())
+
+
+def _checked(name: str, module: nn.Module) -> tuple[str, str] | None:
+    """Return the size that a layer of torch checks its input by, and a parameter as wide."""
+    prefix = f"{name}." if name else ""
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.affine:
+        return "num_features", f"{prefix}weight"
+    if isinstance(module, nn.Transformer) and isinstance(module.encoder, nn.TransformerEncoder):
+        return "d_model", f"{prefix}encoder.layers.0.norm1.weight"
+    return None
 
 
 def _add_nearest(

@@ -7,6 +7,7 @@ and after any activation; batch norm of identity layers is calibrated on data.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,7 @@ from relearn.methods.grow.inserted import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from relearn.methods.grow.labels import Output
     from relearn.methods.grow.spec import DepthSpec, GrowthSpec
@@ -89,18 +90,7 @@ def _entry(
         DeepenError: No layer at this place keeps the function.
     """
     wanted, place, path = task
-    module = model.get_submodule(path)
-    last = path
-    if place == "append":
-        if not isinstance(module, _LISTS) or len(module) == 0:
-            raise DeepenError(
-                f"depth.path: {path} is {type(module).__name__}, only a Sequential or ModuleList "
-                "can be appended to; use place: after",
-                group=path,
-                operation="deepen",
-            )
-        children = [name for name, _ in module.named_children()]
-        last = path if path in outputs else f"{path}.{children[-1]}"
+    last = _last(model, outputs, (place, path))
     output = outputs.get(last)
     if output is None or len(output.shape) < 2:
         raise DeepenError(
@@ -137,6 +127,26 @@ def _entry(
         "positions": _positions(output),
         "made_by": list(output.made_by) if output.made_by else None,
     }
+
+
+def _last(model: nn.Module, outputs: Mapping[str, Output], where: tuple[str, str]) -> str:
+    """Return the module whose output new layers take.
+
+    Raises:
+        DeepenError: What is to be appended to is no container of modules.
+    """
+    place, path = where
+    if place == "after":
+        return path
+    module = model.get_submodule(path)
+    if not isinstance(module, _LISTS) or len(module) == 0:
+        raise DeepenError(
+            f"depth.path: {path} is {type(module).__name__}, only a Sequential or ModuleList "
+            "can be appended to; use place: after",
+            group=path,
+            operation="deepen",
+        )
+    return path if path in outputs else f"{path}.{list(module._modules)[-1]}"
 
 
 def _positions(output: Output) -> int:
@@ -187,18 +197,24 @@ def put_in(
         module = student.get_submodule(path)
         for layer in new:
             layer.train(module.training)
+        renamed: dict[str, str] = {}
         if entry["place"] == "append":
-            first = len(list(module.children()))
-            for number_of_layer, layer in enumerate(new):
-                module.register_module(str(first + number_of_layer), layer)
-            renamed: dict[str, str] = {}
+            added = [f"{path}.{name}" for name in _appended(module, new)]
         else:
-            first = 1
             _replace(student, path, nn.Sequential(module, *new).train(module.training))
             renamed = {path: f"{path}.0"}
-        added = [f"{path}.{first + i}" for i in range(len(new))]
+            added = [f"{path}.{1 + i}" for i in range(len(new))]
         done.append({**entry, "renamed": renamed, "added": added})
     return tuple(done)
+
+
+def _appended(module: nn.Module, layers: Sequence[nn.Module]) -> list[str]:
+    """Put layers behind a container's own, in place, and return their names in it."""
+    free = (str(n) for n in count(len(module._modules)) if str(n) not in module._modules)
+    names = [next(free) for _ in layers]
+    for name, layer in zip(names, layers, strict=True):
+        module.register_module(name, layer)
+    return names
 
 
 def _renamed(path: str, renamed: Mapping[str, str]) -> str:

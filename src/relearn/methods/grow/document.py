@@ -70,7 +70,8 @@ class Forecast:
         parameters: Numbers in all parameters.
         flops: Floating-point operations of one forward pass for one example (a multiplication and
             an addition are two), of convolutions, linear layers and products of activations.
-        latency_seconds: Measured seconds of one forward pass of the example; None if not measured.
+        latency_seconds: Seconds of one forward pass of the example, two images of it at most, from
+            ``forecast_latency``; None if not measured.
     """
 
     parameters: int

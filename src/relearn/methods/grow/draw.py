@@ -11,7 +11,7 @@ def draw_copies(
     new_units: int,
     *,
     mapping: str,
-    generator: Generator,
+    generator: Generator | None,
     importance: Tensor | None = None,
 ) -> Tensor:
     """Return how often each unit stands in the student, int64, shape (units,), at least 1 each.
@@ -22,15 +22,19 @@ def draw_copies(
         mapping: ``random``: each further unit copies one drawn at random (Net2Net, section 3.1);
             ``balanced``: no unit is copied more than once oftener than another; ``importance``: the
             most important units first, again and again.
-        generator: Seeded, on the CPU.
+        generator: Seeded, on the CPU; None for the most lopsided draw there is.
         importance: For ``importance``, shape (units,).
     """
     counts = torch.ones(units, dtype=torch.long)
     further = new_units - units
+    if generator is None and mapping != "balanced":
+        counts[0] += further
+        return counts
     if mapping == "random":
         drawn = torch.randint(units, (further,), generator=generator)
         return counts + torch.bincount(drawn, minlength=units)
-    order = torch.randperm(units, generator=generator)
+    lopsided = torch.arange(units)
+    order = lopsided if generator is None else torch.randperm(units, generator=generator)
     if mapping == "importance" and importance is not None:
         order = importance.argsort(descending=True, stable=True)
     counts += further // units
@@ -43,7 +47,7 @@ def draw_by_kind(
     new_units: int,
     *,
     mapping: str,
-    generator: Generator,
+    generator: Generator | None,
     importance: Tensor | None = None,
 ) -> Tensor:
     """Return how often each unit stands in the student, each kind growing by the same factor.
@@ -52,7 +56,7 @@ def draw_by_kind(
         kinds: For each unit the number of its kind, shape (units,).
         new_units: Units afterwards; what does not divide goes to the kinds with the largest rest.
         mapping: As for ``draw_copies``, within each kind.
-        generator: Seeded, on the CPU.
+        generator: Seeded, on the CPU; None for the most lopsided draw there is.
         importance: For ``importance``, shape (units,).
 
     Returns:

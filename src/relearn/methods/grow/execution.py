@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from relearn.methods.grow.escapes import Watch, without
 from relearn.methods.grow.faults import DataDependentError
 from relearn.methods.grow.labels import Label, Output, ParameterView, constant, ids_of, varying
-from relearn.methods.grow.operations import CONSTANTS, DECISIONS, KEEPS, SILENT
+from relearn.methods.grow.operations import CONSTANTS, DECISIONS, KEEPS, NUMBERS, SILENT
 from relearn.methods.grow.rules import RULES, operation_name
 from relearn.methods.grow.tape import Misfit, Site
 
@@ -81,6 +83,12 @@ class Execution(TorchFunctionMode):
         self.names = {id(t): n for n, t in named if t.is_floating_point()}
         self.spoilt: dict[str, tuple[Site, str]] = {}
         self.outputs: dict[str, Output] = {}
+        self.watch: Watch | None = None
+
+    def run_model(self, model: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return what the network hands out while its labels are followed."""
+        with _uncompiled(), torch.no_grad(), self, Watch(self) as self.watch:
+            return model(*args, **kwargs)
 
     @property
     def module(self) -> str:
@@ -122,24 +130,43 @@ class Execution(TorchFunctionMode):
     ) -> Any:
         """Run one torch function with its rule."""
         call = Call(func, operation_name(func), args, kwargs or {})
-        if call.name in SILENT or not any(self.label(t) for t in tensors(args, call.kwargs)):
+        if not any(self.label(t) for t in tensors(args, call.kwargs)):
+            return call.run()
+        watch, self.watch = self.watch, None
+        try:
+            return without(watch, lambda: self._followed(call))
+        finally:
+            self.watch = watch
+
+    def _followed(self, call: Call) -> Any:
+        """Run a call to which labels come, with its rule."""
+        if call.name in SILENT or call.name in CONSTANTS:
             return call.run()
         if call.name in DECISIONS:
             return self._decide(call)
-        if call.name in CONSTANTS:
-            return call.run()
         rule = RULES.get(call.name)
         if rule is None and call.name.startswith("get "):
-            return call.run()
+            told = call.run()
+            if not isinstance(told, Tensor):
+                return told
         site = self.journal.begin(call.name, self.module, line_of_caller())
         try:
-            result = self.unknown(site, call) if rule is None else rule(self, site, call)
+            return self._ruled(site, call, rule)
         except Misfit:
             raise
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             if self.journal.replaying:
                 raise Misfit(site, self.ids_in(call), f"fails on more channels: {error}") from error
             raise
+
+    def _ruled(self, site: Site, call: Call, rule: Any) -> Any:
+        if call.name in NUMBERS:
+            self.journal.numbers(site, self._numbers(call), lambda: self.ids_in(call))
+        target = call.args[0] if call.args and isinstance(call.args[0], Tensor) else None
+        before = None if target is None else (target._version, self.label(target))
+        result = self.unknown(site, call) if rule is None else rule(self, site, call)
+        if before is not None and result is target and target._version > before[0]:
+            self._changed(site, target, before[1])
         if isinstance(result, Tensor) and call.name not in KEEPS:
             bounds = (call.value(1, "min_val", -1.0), call.value(2, "max_val", 1.0))
             numbers = [float(b) if isinstance(b, (int, float)) else 0.0 for b in bounds]
@@ -172,7 +199,24 @@ class Execution(TorchFunctionMode):
         """Run an operation that has no rule: everything it touches stays as it is."""
         reason = reason or f"{call.name} is not known to treat channels one by one"
         result = call.run()
-        for tensor in tensors(call.args, call.kwargs):
+        self._frozen(site, (call.args, call.kwargs), result, reason=reason)
+        return result
+
+    def escaped(self, name: str, given: tuple[Any, Any], result: Any) -> None:
+        """Note an operation that no rule has seen, if channels are among what it was given.
+
+        Args:
+            name: Of the operation.
+            given: Its arguments by place and by name.
+            result: What it gave.
+        """
+        if any(self.label(t) for t in tensors(*given)):
+            site = self.journal.begin(name, self.module, line_of_caller())
+            self._frozen(site, given, result, reason="runs below what can be followed")
+
+    def _frozen(self, site: Site, given: tuple[Any, Any], result: Any, *, reason: str) -> None:
+        """Keep everything that an operation touches as it is."""
+        for tensor in tensors(*given):
             known = self.label(tensor)
             if isinstance(known, Label):
                 self.journal.freeze(site, known.codes, reason)
@@ -180,7 +224,27 @@ class Execution(TorchFunctionMode):
                 self.spoilt.setdefault(known.name, (site, reason))
         for tensor in tensors((result,), {}):
             self.mark(tensor, constant(tuple(tensor.shape)))
-        return result
+
+    def _numbers(self, call: Call) -> list[float]:
+        """Return the numbers that a call computes with, which no channel carries."""
+        given = [*call.args, *call.kwargs.values()]
+        flat = [n for v in given for n in (v if isinstance(v, (list, tuple)) else [v])]
+        plain = [n for n in flat if isinstance(n, (int, float))]
+        single = [t for t in flat if isinstance(t, Tensor) and t.numel() == 1]
+        return [float(n) for n in (*plain, *(t for t in single if self.label(t) is None))]
+
+    def _changed(self, site: Site, target: Tensor, label: Label | ParameterView | None) -> None:
+        """Note channels that are changed in place within a larger activation."""
+        within = target._base is not None and target.numel() < target._base.numel()
+        if within and isinstance(label, Label):
+            self.journal.whole(site, label.codes)
+
+
+def _uncompiled() -> Any:
+    """Return a context in which compiled functions run as they were written."""
+    if "torch._dynamo" not in sys.modules:  # loading it takes seconds; nothing is compiled without
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def tensors(args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
@@ -220,6 +284,12 @@ def line_of_error(error: BaseException) -> str:
     if not found:
         return "the network's forward"
     return f"{short(found[-1].filename)}:{found[-1].lineno} ({found[-1].name})"
+
+
+def first_line(error: Exception) -> str:
+    """Return kind and first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def short(path: str) -> str:

@@ -19,7 +19,7 @@ class Group:
     """Units that stand in the same parameters.
 
     Attributes:
-        name: Module of the first parameter that writes it.
+        name: Module of the first parameter that writes it; numbered where there are several.
         writers: Names of the parameters' modules, in the order of the forward pass.
         readers: Names of the modules that read it.
         units: Root of each unit, ascending.
@@ -81,7 +81,7 @@ def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
     first: dict[int, Group] = {}
     for (name, _), ids in rows.items():
         for key in torch.unique(parents[unit[ids[ids != 0]]]).tolist():
-            module = name.rpartition(".")[0] if (name, -1) not in rows else name
+            module = (name.rpartition(".")[0] if (name, -1) not in rows else "") or name
             if key in first:
                 known = first[key]
                 known.writers = tuple(dict.fromkeys((*known.writers, module)))
@@ -89,12 +89,24 @@ def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
             group = _group(tape, roots, (key, parents, module, kinds), ids)
             group.frozen = frozen.get(int(group.units[0]))
             group.readers = tuple(readers.get(key, ()))
+            if group.frozen is None and not group.readers and group.rule == "free":
+                group.frozen = Refusal(module, "forward", "nothing that can be followed reads it")
             first[key] = group
     found.groups = list(first.values())
+    _name_apart(found.groups)
     for group in found.groups:
         if group.frozen is not None:
             group.frozen = Refusal(group.name, group.frozen.operation, group.frozen.reason)
     return found
+
+
+def _name_apart(groups: list[Group]) -> None:
+    """Number groups that one module writes first, those that can grow before those that cannot."""
+    known: dict[str, int] = {}
+    for group in sorted(groups, key=lambda g: g.frozen is not None):
+        known[group.name] = known.get(group.name, 0) + 1
+        if known[group.name] > 1:
+            group.name = f"{group.name} ({known[group.name]})"
 
 
 def _rows(tape: Tape) -> dict[tuple[str, int], Tensor]:
@@ -183,7 +195,7 @@ def _readers(tape: Tape, unit: Tensor, parents: Tensor) -> dict[int, list[str]]:
         ids = readings[0].ids
         for key in torch.unique(parents[unit[ids[ids != 0]]]).tolist():
             names = found.setdefault(key, [])
-            names.append(name.rpartition(".")[0])
+            names.append(name.rpartition(".")[0] or name)
     return found
 
 

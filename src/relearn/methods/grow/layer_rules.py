@@ -87,6 +87,8 @@ def _read(run: Execution, site: Site, name: str, found: tuple[Tensor, Tensor]) -
     matrix, order = found
     if bool((ids_of(matrix) != 0).any()):
         run.journal.read(site, name, 1, codes=matrix, ranks=order)
+    else:
+        run.journal.constant(site, name, 1, matrix.shape[1])
 
 
 def convolution(run: Execution, site: Site, call: Call) -> Any:

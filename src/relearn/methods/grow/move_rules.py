@@ -60,6 +60,7 @@ def move(run: Execution, site: Site, call: Call) -> Any:
     codes, pos = _again(call, label.codes), _again(call, label.pos)
     pairs: Any = (codes, pos)
     if isinstance(codes, (tuple, list)):
+        run.journal.pieces(site, len(codes), label.codes)
         pairs = list(zip(codes, pos, strict=True))
     done = _each(result, pairs, lambda r, m: run.mark(r, Label(compact(m[0]), compact(m[1]))))
     _note_sizes(run, site, call, done)

@@ -77,3 +77,6 @@ DECISIONS = _names(
     "equal allclose is_nonzero nonzero argwhere unique unique_consecutive masked_select"
 )
 """Operations by which Python learns the value of a number."""
+
+NUMBERS = ELEMENTWISE | REDUCTIONS | ALONG | SPATIAL | {"scaled_dot_product_attention"}
+"""Operations that compute with the numbers they are given beside activations."""

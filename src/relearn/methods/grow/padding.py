@@ -9,7 +9,7 @@ LEMON (arXiv 2310.07999) calls this average expansion.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +47,14 @@ class Padding:
     sizes: dict[int, int]
     base: int
     roots: dict[str, Tensor]
+    _members: dict[int, int] = field(default_factory=dict)
+
+    def _channels(self, root: int) -> int:
+        """Return how many channels a padded unit has, counted once."""
+        if root not in self._members:
+            mine = self.roots["tied"][self.roots["unit"] == root]
+            self._members[root] = len(torch.unique(mine))
+        return self._members[root]
 
     def _whole(self, ids: Tensor) -> Iterator[tuple[int, int]]:
         """Yield the root and start of each padded unit all of whose channels are among ids."""
@@ -56,9 +64,8 @@ class Padding:
         for root, size in self.sizes.items():
             mine = unit == root
             if mine.any():
-                members = torch.unique(tied[self.roots["unit"] == root])
                 met, counts = torch.unique(tied[ids[mine]], return_counts=True)
-                if len(met) == len(members) and bool((counts == counts[0]).all()):
+                if len(met) == self._channels(root) and bool((counts == counts[0]).all()):
                     yield root, start
             start += size
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from relearn.data.randomness import generator_of
 from relearn.errors import near_miss
 from relearn.methods.grow.deepen import added_cost, places_for
 from relearn.methods.grow.document import Forecast, GroupPlan, GrowthPlan, Refusal
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from relearn.methods.grow.spec import GrowthSpec
+    from relearn.methods.grow.tape import Tape
 
 
 def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
@@ -61,7 +61,7 @@ def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
     return GrowthPlan(
         spec=spec,
         groups=tuple(_document(g, widened) for g in analysis.groups if g.frozen is None),
-        refusals=tuple(g.frozen for g in analysis.groups if g.frozen is not None),
+        refusals=(*(g.frozen for g in analysis.groups if g.frozen is not None), *_unruled(tape)),
         depth=depth,
         before=Forecast(counts[0], before),
         after=Forecast(counts[1] + sum(f[0] for f in further), after + sum(f[1] for f in further)),
@@ -77,6 +77,15 @@ def _parameters(model: nn.Module, widened: Widened) -> tuple[int, int]:
         before += parameter.numel()
         after += math.prod(widened.shape(name, tuple(parameter.shape)))
     return before, after
+
+
+def _unruled(tape: Tape) -> list[Refusal]:
+    """Return modules whose parameters no rule could read, each once."""
+    found: dict[str, Refusal] = {}
+    for name, (site, reason) in tape.unruled.items():
+        module = name.rpartition(".")[0] or name
+        found.setdefault(module, Refusal(module, str(site), reason))
+    return list(found.values())
 
 
 def _document(group: Group, widened: Widened) -> GroupPlan:
@@ -162,9 +171,11 @@ def _fitting(model: nn.Module, analysis: Analysis, task: tuple[Any, Any, Any]) -
 def _copies(
     analysis: Analysis, factors: dict[str, float], spec: GrowthSpec
 ) -> tuple[torch.Tensor, dict[int, int]]:
-    """Return how often each unit is to stand in the student, and what pads a group."""
+    """Return how often each unit is to stand in the student, and what pads a group.
+
+    The draw is the most lopsided one: what fits it does not fit by luck, whatever seed comes later.
+    """
     copies = torch.ones(analysis.tape.ties.count, dtype=torch.long)
-    generator = generator_of(0, "grow.plan")
     sizes = new_sizes(analysis, factors, spec.multiple_of)
     padding: dict[int, int] = {}
     for group in analysis.groups:
@@ -173,7 +184,7 @@ def _copies(
         new, pads = sizes[group.name]
         alike = group.even is not None or group.rule == "uniform"
         mapping = "balanced" if alike else spec.mapping
-        copies[group.units] = draw_by_kind(group.kinds, new, mapping=mapping, generator=generator)
+        copies[group.units] = draw_by_kind(group.kinds, new, mapping=mapping, generator=None)
         padding |= {int(group.units[0]): pads} if pads else {}
     return copies, padding
 
@@ -186,6 +197,8 @@ def _give_way(
     ids = misfit.ids.long()
     roots = torch.unique(analysis.roots["unit"][ids[ids > 0]]) if ids.numel() else ids
     growing = [g for g in analysis.groups if g.frozen is None and _grows(g, copies, padding)]
+    if not growing:
+        raise GrowthError(f"{misfit}: the net does not fit itself", operation=str(misfit.site))
     met = [g for g in growing if torch.isin(g.units, roots).any()]
     met = met or _around(growing, misfit.site.module) or growing
     padded = [g for g in met if int(g.units[0]) in padding]

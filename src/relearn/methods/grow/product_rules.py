@@ -10,9 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relearn.methods.grow.columns import part_of
-from relearn.methods.grow.labels import Label, aligned, constant, ids_of, only, varying
+from relearn.methods.grow.labels import (
+    Label,
+    ParameterView,
+    aligned,
+    constant,
+    ids_of,
+    only,
+    varying,
+)
 from relearn.methods.grow.layer_rules import affine
 from relearn.methods.grow.tape import Misfit
+from relearn.methods.grow.tensor_rules import einsum, times_matrix
 from relearn.methods.grow.value_rules import combined
 
 if TYPE_CHECKING:
@@ -34,6 +43,8 @@ def matmul(run: Execution, site: Site, call: Call) -> Any:
     """
     one, other = call.args[:2] if len(call.args) > 1 else (call.args[0], call.kwargs["other"])
     labels = run.label(one), run.label(other)
+    if isinstance(labels[0], Label) and isinstance(labels[1], ParameterView):
+        return times_matrix(run, site, call, (one, other))
     if not all(isinstance(k, Label) for k in labels) or min(one.ndim, other.ndim) < 2:
         return run.unknown(site, call, "a product with something that is not an activation")
     result = torch.zeros(
@@ -217,6 +228,8 @@ def _weights(run: Execution, site: Site, given: dict[str, Any], heads: Tensor) -
 RULES = {
     "matmul": matmul,
     "bmm": matmul,
+    "mm": matmul,
+    "einsum": einsum,
     "scaled_dot_product_attention": attention,
     "multi_head_attention_forward": multi_head_attention,
 }

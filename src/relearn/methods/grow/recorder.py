@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from relearn.methods.grow.labels import COPIES, ids_of
 from relearn.methods.grow.tape import Reading, Site, Table, Tape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FOLD = 1 << 40
 """Above the number of identities; two keys are folded into one below 2^63."""
@@ -96,6 +101,17 @@ class Recorder:
         site.tables.append(Table([], torch.tensor([size])))
         return size
 
+    def numbers(self, site: Site, found: list[float], _: Callable[[], Tensor]) -> None:
+        """Note the numbers that an operation computes with."""
+        site.tables.append(Table([], torch.tensor(found, dtype=torch.float64)))
+
+    def pieces(self, site: Site, number: int, codes: Tensor) -> None:
+        """Note into how many pieces these codes are split."""
+        site.tables.append(Table([], torch.tensor([number])))
+
+    def whole(self, site: Site, codes: Tensor) -> None:
+        """Do nothing: there is one copy of each channel."""
+
     def uniform(
         self, site: Site, codes: Tensor, norm: tuple[str, tuple[str, ...]] | None = None
     ) -> None:
@@ -169,6 +185,10 @@ class Recorder:
             self.tape.ties.join("tied", earlier[0].ids[0], ids[0])
         earlier.append(Reading(site, ids, ranks))
         site.tables.append(Table([ranks], ids))
+
+    def constant(self, site: Site, name: str, axis: int, size: int) -> None:
+        """Note that a weight's columns read so many numbers that no channel carries."""
+        site.tables.append(Table([], torch.tensor([size])))
 
     def heads(self, site: Site, module: str, width: int, codes: Tensor) -> None:
         """Note the heads of an attention: codes of one channel of each, shape (heads,)."""

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from relearn.methods.grow.labels import COPIES, copies_of, ids_of
+from relearn.methods.grow.matching import find, occurrence
+from relearn.methods.grow.padding import LEVEL, ZERO, Padding
 from relearn.methods.grow.recorder import FOLD
 from relearn.methods.grow.tape import Misfit, Site, Table, Tape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from relearn.methods.grow.layout import Layout
-from relearn.methods.grow.padding import LEVEL, ZERO, Padding
 
 _RANK = 1 << 30
 _TWICE = 1 << 12
@@ -117,8 +120,8 @@ class Replayer:
         ids = [ids_of(codes) for codes in operands]
         key = ids[0]
         for known, other in zip(table.steps, ids[1:], strict=False):
-            key = _find(site, known, key, ids) * FOLD + other
-        made = table.made[_find(site, table.steps[-1], key, ids)]
+            key = find(site, known, key, ids) * FOLD + other
+        made = table.made[find(site, table.steps[-1], key, ids)]
         return made * COPIES + self._agreed(site, operands)
 
     def _agreed(self, site: Site, operands: list[Tensor]) -> Tensor:
@@ -141,7 +144,7 @@ class Replayer:
         order = known[:, 0].argsort()
         if ids.shape[1] != known.shape[1]:
             raise Misfit(site, ids.flatten(), "a head or group of channels changed its size")
-        place = _find(site, known[order, 0], ids[:, 0].contiguous(), [ids])
+        place = find(site, known[order, 0], ids[:, 0].contiguous(), [ids])
         intact = (ids == known[order[place]]).all() and (copies == copies[:, :1]).all()
         if not intact:
             raise Misfit(site, ids.flatten(), "a head or group of channels is not copied as one")
@@ -152,13 +155,33 @@ class Replayer:
         ids = torch.cat([ids_of(one), ids_of(other)])
         if one.shape != other.shape or (copies_of(one) != copies_of(other)).any():
             raise Misfit(site, ids, "different copies of a head or group meet")
-        place = _find(site, table.steps[0], ids_of(one).contiguous(), [ids])
+        place = find(site, table.steps[0], ids_of(one).contiguous(), [ids])
         if (table.made[place] != ids_of(other)).any():
             raise Misfit(site, ids, "a head or group meets another one's channels")
 
     def width(self, site: Site, size: int) -> int:
         """Return the teacher's size that was recorded here."""
         return int(self._table(site).made[0])
+
+    def numbers(self, site: Site, found: list[float], ids: Callable[[], Tensor]) -> None:
+        """Check that an operation on these identities computes with the recorded numbers."""
+        known = self._table(site).made
+        if not torch.equal(
+            known.nan_to_num(), torch.tensor(found, dtype=torch.float64).nan_to_num()
+        ):
+            raise Misfit(site, ids(), "computes with how many channels there are")
+
+    def pieces(self, site: Site, number: int, codes: Tensor) -> None:
+        """Check that codes are split into as many pieces as was recorded."""
+        if number != int(self._table(site).made[0]):
+            raise Misfit(site, ids_of(torch.unique(codes)), "gives another number of pieces")
+
+    def whole(self, site: Site, codes: Tensor) -> None:
+        """Check that all copies of the channels are among these codes."""
+        every = torch.unique(codes)
+        ids, found = torch.unique(ids_of(every), return_counts=True)
+        if (found < self.layout.counts(ids)).any():
+            raise Misfit(site, ids, "only some of a channel's copies are changed in place")
 
     def uniform(
         self, site: Site, codes: Tensor, norm: tuple[str, tuple[str, ...]] | None = None
@@ -221,6 +244,13 @@ class Replayer:
         free = (kinds == ZERO) & pads
         self._keep(site, (name, axis), Columns(index, ids, copies, free))
 
+    def constant(self, site: Site, name: str, axis: int, size: int) -> None:
+        """Check that a weight has as many columns as there are numbers that no channel carries."""
+        self._table(site)
+        readings = self.tape.readings.get((name, axis))
+        if readings and self.layout.size(readings[0].ids[0]) != size:
+            raise Misfit(site, readings[0].ids.flatten(), "reads constants as well as channels")
+
     def _matched(self, site: Site, codes: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return for each column the teacher's column, the identity and the copy it reads."""
         table = self._table(site)
@@ -229,11 +259,11 @@ class Replayer:
         if len(ids) != len(known):
             raise Misfit(site, ids.flatten(), "other channels come by than before")
         old = known[0] * _RANK + old_ranks * _TWICE
-        old = old + _occurrence(old)
+        old = old + occurrence(old)
         new = ids[0] * _RANK + ranks * _TWICE
-        new = new + _occurrence(new * COPIES + copies[0], small=True)
+        new = new + occurrence(new * COPIES + copies[0], small=True)
         order = old.argsort()
-        index = order[_find(site, old[order], new, [ids])]
+        index = order[find(site, old[order], new, [ids])]
         if (ids != known[:, index]).any() or (copies != copies[:1]).any():
             raise Misfit(site, ids.flatten(), "columns read channels in another order")
         wanted = self.layout.counts(known[0])
@@ -254,25 +284,3 @@ class Replayer:
 
     def size(self, site: Site, number: int, codes: Tensor) -> None:
         """Do nothing: sizes were noted when they were recorded."""
-
-
-def _find(site: Site, known: Tensor, keys: Tensor, ids: list[Tensor]) -> Tensor:
-    """Return where keys stand in sorted known ones, shape as ``keys``."""
-    place = torch.searchsorted(known, keys).clamp(max=max(len(known) - 1, 0))
-    if len(known) == 0 or (known[place] != keys).any():
-        raise Misfit(site, torch.cat([i.flatten() for i in ids]), "channels meet that never met")
-    return place
-
-
-def _occurrence(keys: Tensor, *, small: bool = False) -> Tensor:
-    """Return for each entry how many equal entries stand before it, shape (n,)."""
-    dense = torch.unique(keys, return_inverse=True)[1] if small else keys
-    order = dense.argsort(stable=True)
-    sorted_keys = dense[order]
-    starts = torch.ones_like(sorted_keys, dtype=torch.bool)
-    starts[1:] = sorted_keys[1:] != sorted_keys[:-1]
-    index = torch.arange(len(keys))
-    first = torch.where(starts, index, 0).cummax(0).values
-    counted = torch.empty_like(index)
-    counted[order] = index - first
-    return counted

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from relearn.methods.grow.execution import Execution, line_of_error, tensors
+from relearn.methods.grow.execution import Execution, first_line, line_of_error, tensors
 from relearn.methods.grow.faults import GrowthError, SpecError, UntraceableError
 from relearn.methods.grow.labels import Label, constant
 from relearn.methods.grow.recorder import Recorder
@@ -86,12 +86,18 @@ def skeleton_of(model: nn.Module, shapes: Mapping[str, tuple[int, ...]] | None =
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         shape = (shapes or {}).get(name, tuple(tensor.shape))
         if shape == tuple(tensor.shape):
-            shared[id(tensor)] = tensor
+            shared[id(tensor)] = tensor if tensor.device.type == "cpu" else _near(tensor)
         else:
             light = torch.zeros((), dtype=tensor.dtype).expand(shape)
             kept = isinstance(tensor, nn.Parameter)
             shared[id(tensor)] = nn.Parameter(light, requires_grad=False) if kept else light
     return copy.deepcopy(model, shared).eval()
+
+
+def _near(tensor: Tensor) -> Tensor:
+    """Return a tensor of another device on the CPU, where labels run."""
+    kept = isinstance(tensor, nn.Parameter)
+    return nn.Parameter(tensor.detach().cpu(), requires_grad=False) if kept else tensor.cpu()
 
 
 def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Recorder]:
@@ -108,18 +114,28 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
     _check(model)
     journal = Recorder(shapes_of(model))
     try:
-        run = execute(skeleton_of(model), journal, described)
+        skeleton = skeleton_of(model)
+    except Exception as error:
+        raise UntraceableError(
+            f"the network cannot be copied ({first_line(error)}), so it cannot be grown beside the "
+            "teacher",
+            operation="copy",
+        ) from error
+    try:
+        run = execute(skeleton, journal, described)
     except GrowthError:
         raise
     except Exception as error:
         line = line_of_error(error)
         raise UntraceableError(
-            f"{line}: the forward cannot be followed: {type(error).__name__}: {error}",
+            f"{line}: the forward cannot be followed: {first_line(error)}",
             operation=line,
         ) from error
     for name, (site, reason) in run.spoilt.items():
         owned = [ids for (known, _), ids in journal.tape.written.items() if known == name]
         owned += [journal.tape.elements[name]] if name in journal.tape.elements else []
+        if not owned:
+            journal.tape.unruled[name] = (site, reason)
         for ids in owned:
             journal.tape.freeze(ids, site, f"{name}: {reason}")
     return journal.tape, journal
@@ -145,8 +161,7 @@ def execute(
     args, kwargs = stand_in(described)
     for tensor in tensors(args, kwargs):
         run.mark(tensor, constant(tuple(tensor.shape)))
-    with torch.no_grad(), run:
-        result = skeleton(*args, **kwargs)
+    result = run.run_model(skeleton, args, kwargs)
     site = journal.begin("output", "", "the network's output")
     found = result if isinstance(result, (Tensor, list, tuple, dict)) else vars(result)
     for tensor in tensors((found,), {}):
@@ -171,6 +186,12 @@ def _check(model: nn.Module) -> None:
             raise GrowthError(
                 f"{name}: is {kind}; shares of its numbers would round the function away, expected "
                 "a float32 or float64 teacher: call .float() first and lower the precision after",
+                group=name.rpartition(".")[0],
+                operation="widen",
+            )
+        if parameter.is_meta:
+            raise GrowthError(
+                f"{name}: is on the meta device and holds no numbers, expected a net with weights",
                 group=name.rpartition(".")[0],
                 operation="widen",
             )

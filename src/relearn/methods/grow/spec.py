@@ -25,8 +25,8 @@ class DepthSpec:
     """Layers to be put in.
 
     Attributes:
-        place: ``after`` a module, ``append`` to a container (``nn.Sequential``), or ``auto``: one
-            share for every stage (container of equal blocks).
+        place: ``after`` a module, ``append`` to a container (``nn.Sequential``), or ``auto``: the
+            same number at the end of every stage (container of equal blocks), the last one too.
         path: Name of the module or container, such as ``layer3``; empty for ``auto``.
         layers: How many, at least 1 (for ``auto``: at each stage).
         kind: ``identity`` (exact after an idempotent activation only) or ``residual`` (x + f(x)

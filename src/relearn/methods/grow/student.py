@@ -58,7 +58,8 @@ def build_student(
     """
     ready: dict[int, object] = {}
     named = [*model.named_parameters(), *model.named_buffers()]
-    for name, tensor in named:
+    # the largest first, while little else is there: what each needs meanwhile is no peak then
+    for name, tensor in sorted(named, key=lambda entry: -entry[1].numel()):
         grown = _grown(name, tensor.detach(), (widened, shares, generator))
         if isinstance(tensor, nn.Parameter):
             grown = nn.Parameter(grown, requires_grad=tensor.requires_grad)
@@ -170,8 +171,9 @@ def _fill(result: Tensor, axis: int, columns: Columns, task: tuple[Tensor, Gener
     free = torch.nonzero(columns.free).flatten()
     if len(free):
         shape = [len(free) if d == axis else n for d, n in enumerate(result.shape)]
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
-        result.index_copy_(axis, free, (drawn * weight.double().std()).to(result))
+        # float32 whatever the net's precision, so that a growth in float64 draws the same numbers
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float32).to(result)
+        result.index_copy_(axis, free, drawn.mul_(float(weight.double().std())))
 
 
 def _matching(have: Tensor, want: Tensor) -> Tensor:
@@ -195,7 +197,8 @@ def _taken(
     if shares.symmetry == "zero_sum":
         drawn = torch.randn(whole.shape, generator=generator, dtype=torch.float64).to(whole)
         part = torch.where(part < 1, (part * (1 + shares.noise * drawn)).clamp(0.0, 1.0), part)
-    over = whole - whole * part
+    over = whole * part
+    torch.sub(whole, over, out=over)
     return whole - over, over
 
 

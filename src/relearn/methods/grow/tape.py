@@ -88,6 +88,7 @@ class Tape:
         freezes: What must stay as it is.
         uniform: Identities whose normalisation needs all of them copied alike, site by site.
         heads: Attention: module, number of heads, channels of a head, one identity of each head.
+        unruled: Parameter that no rule could read to the place and the reason.
     """
 
     ties: Ties = field(default_factory=Ties)
@@ -98,6 +99,7 @@ class Tape:
     freezes: list[Freeze] = field(default_factory=list)
     uniform: list[tuple[Site, Tensor]] = field(default_factory=list)
     heads: list[tuple[str, int, int, Tensor]] = field(default_factory=list)
+    unruled: dict[str, tuple[Site, str]] = field(default_factory=dict)
 
     def freeze(self, ids: Tensor, site: Site, reason: str) -> None:
         """Note that channels must stay single."""

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from relearn.data.randomness import generator_of
-from relearn.methods.grow.execution import tensors
-from relearn.methods.grow.faults import FunctionChangedError
+from relearn.methods.grow.execution import first_line, line_of_error, tensors
+from relearn.methods.grow.faults import FunctionChangedError, UntraceableError
 from relearn.methods.grow.locate import first_bad_layer
 from relearn.methods.grow.report import LIMIT_FLOAT64, LIMIT_ROUNDING, VerifyReport
 from relearn.methods.grow.resting import resting_copy, without_chance
@@ -59,17 +59,21 @@ def verify(
 
     Raises:
         FunctionChangedError: The student is another function (``strict``), or cannot be run.
+        UntraceableError: The teacher itself cannot be run in float64.
     """
     begin = time.perf_counter()
     shown = _as_call(inputs)
     calls = {"given": shown, **_further(shown)}
     wise = resting_copy(teacher, torch.float64)
+    exact = _exact_outputs(wise, _cast(shown, torch.float64))
     grown = in_float64(wise, student, record)
     worst = {
-        kind: _difference(wise, grown, _cast(call, torch.float64)) for kind, call in calls.items()
+        kind: _difference(
+            wise, grown, _cast(call, torch.float64), known=exact if kind == "given" else None
+        )
+        for kind, call in calls.items()
     }
     relative = max(worst.values(), key=lambda v: math.inf if math.isnan(v) else v)
-    exact = _outputs(wise, _cast(shown, torch.float64))
     ratio, single, agreement = _rounding(teacher, student, (shown, exact))
     shares = None if record is None else _share_error(record)
     fits = relative <= limit and (shares is None or shares <= _LIMIT_SHARES)
@@ -152,13 +156,39 @@ def _outputs(net: nn.Module, call: Call) -> list[Tensor]:
     return [t for t in tensors((plain,), {}) if t.is_floating_point()]
 
 
-def _difference(wise: nn.Module, grown: nn.Module, call: Call) -> float:
+def _exact_outputs(wise: nn.Module, call: Call) -> list[Tensor]:
+    """Return the teacher's outputs in float64.
+
+    Raises:
+        UntraceableError: It does not: it makes float32 numbers of its own, or takes other inputs.
+    """
+    try:
+        return _outputs(wise, call)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        line = line_of_error(error)
+        raise UntraceableError(
+            f"{line}: the teacher cannot be run in float64, in which it is compared "
+            f"({first_line(error)}); make tensors with the type of what they meet, as in "
+            "x.new_ones",
+            operation="verify",
+        ) from error
+
+
+def _difference(
+    wise: nn.Module, grown: nn.Module, call: Call, *, known: list[Tensor] | None = None
+) -> float:
     """Return max|student - teacher| / max|teacher| over all outputs; infinite where shapes differ.
+
+    Args:
+        wise: The teacher.
+        grown: The student.
+        call: What both take.
+        known: The teacher's outputs, where they are at hand.
 
     Raises:
         FunctionChangedError: The student's forward fails.
     """
-    one = _outputs(wise, call)
+    one = _outputs(wise, call) if known is None else known
     try:
         other = _outputs(grown, call)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:

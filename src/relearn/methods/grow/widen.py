@@ -7,6 +7,7 @@ the paper leaves the teacher's function; residual, normalised, grouped and atten
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -133,20 +134,27 @@ def in_float64(teacher: nn.Module, student: nn.Module, record: GrowthRecord | No
         record: Of the growth. Where it pads, the growth is done again in float64, if the student is
             its rounding.
     """
-    plain = resting_copy(student, torch.float64)
     if record is None or not any(entry.padding for entry in record.maps):
-        return plain
+        return resting_copy(student, torch.float64)
     exact = replay(teacher, record).double().eval()
-    numbers = plain.state_dict()
+    numbers = student.state_dict()
     added = tuple(f"{name}." for entry in record.depth for name in entry["added"])
     for name, tensor in exact.state_dict().items():
+        number = numbers[name].detach().to("cpu", tensor.dtype)
         if added and name.startswith(added):
-            tensor.copy_(numbers[name])
-            continue
-        off = (tensor - numbers[name]).abs().max() if tensor.numel() else torch.zeros(())
-        if tensor.is_floating_point() and float(off) > _ROUNDING * float(tensor.abs().max()):
-            return plain
+            tensor.copy_(number)
+        elif tensor.is_floating_point() and not _is_rounding(number, tensor):
+            return resting_copy(student, torch.float64)
     return exact
+
+
+def _is_rounding(number: Tensor, exact: Tensor) -> bool:
+    """Whether numbers are others but for the rounding of float32; NaN is not."""
+    if not exact.numel():
+        return True
+    low, high = torch.aminmax(exact)
+    off = torch.dist(number, exact, p=math.inf)
+    return float(off) <= _ROUNDING * max(abs(float(low)), abs(float(high)))
 
 
 def _analysis(model: nn.Module, plan: GrowthPlan) -> Analysis:

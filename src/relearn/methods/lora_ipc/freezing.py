@@ -105,10 +105,14 @@ def rows_of(
 def with_later_digests(entry: Intervention, adapters: Adapters) -> Intervention:
     """Return the row with the digest of the weight after each task since it was frozen.
 
+    A row of a roll back is returned as it is.
+
     Args:
-        entry: A row of a frozen matrix.
+        entry: A row of the ledger.
         adapters: Any number of tasks later, between tasks.
     """
+    if entry.kind == ROLL_BACK:
+        return entry
     since = range(int(entry.details["task"]), adapters.tasks)
     weights = [effective_weight(adapters, entry.target, task) for task in since]
     digests = [digest_tensors({"weight": weight}) for weight in weights]

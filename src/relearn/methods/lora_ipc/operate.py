@@ -42,14 +42,27 @@ def adapters_of(base: Checkpoint, trained: Trained) -> Adapters:
         ParameterError: The training has no module each task.
         CheckpointError: It was made on another backbone.
     """
+    header = header_of(trained)
+    where = f"training {trained.name}, seed {trained.seed}"
+    return restore_state(build(base).eval(), trained.body["tensors"], header, where=where)
+
+
+def header_of(trained: Trained) -> dict[str, Any]:
+    """Return what is told of the modules: settings, classes, matrices, digest of the backbone.
+
+    Args:
+        trained: A training with a module each task.
+
+    Raises:
+        ParameterError: The training has no module each task.
+    """
     if "header" not in trained.body:
         raise ParameterError(
             f"lora_ipc_operate.arm: {trained.name} has no module for each task, so that there is "
             "nothing to add, drop or export; take lorac_ipc or lorac"
         )
-    where = f"training {trained.name}, seed {trained.seed}"
-    net = build(base).eval()
-    return restore_state(net, trained.body["tensors"], trained.body["header"], where=where)
+    header: dict[str, Any] = trained.body["header"]
+    return header
 
 
 def tests_of(trained: Trained, stream: Stream) -> list[Split | None]:
@@ -199,10 +212,19 @@ def _shortened(trained: Trained, adapters: Adapters) -> Trained:
         curves=trained.curves[:tasks],
         matrices={kind: rows[:tasks] for kind, rows in trained.matrices.items()},
         orders=trained.orders[:tasks],
+        memory=_memory_of(trained, labels),
         net={},
         predictions={},
         validation={},
     )
+
+
+def _memory_of(trained: Trained, labels: list[int]) -> dict[str, Tensor]:
+    """Return the stored images of the classes that are left; empty without rehearsal."""
+    if not trained.memory:
+        return {}
+    left = torch.isin(trained.memory["labels"], torch.tensor(labels))
+    return {name: tensor[left] for name, tensor in trained.memory.items()} if left.any() else {}
 
 
 def _plain_head(trained: Trained, adapters: Adapters, labels: list[int]) -> dict[str, Tensor]:

@@ -28,8 +28,8 @@ class LoraIpcOperateConfig(Strict):
         source_path: With ``add_task`` a folder or zip with one class folder or more; with
             ``import_peft`` the folder of the adapter.
         test_share: Share of the images of a new class that test, for ``add_task``.
-        class_names: With ``import_peft`` names of the classes that the adapter learnt, with spaces
-            between; they are the next outputs of the last layer.
+        class_names: With ``import_peft`` names of the classes that the adapter learnt, with
+            semicolons between; they are the next outputs of the last layer.
     """
 
     action: Literal["add_task", "roll_back", "disable", "merge", "export_peft", "import_peft"]
@@ -44,7 +44,8 @@ class LoraIpcOperateConfig(Strict):
     @property
     def names(self) -> tuple[str, ...]:
         """The classes of an imported adapter, one by one."""
-        return tuple(self.class_names.split())
+        names = [name.strip() for name in self.class_names.split(";")]
+        return tuple(name for name in names if name)
 
     @model_validator(mode="after")
     def _names_the_backbone_once(self) -> Self:

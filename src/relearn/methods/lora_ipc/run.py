@@ -107,7 +107,7 @@ def train_tasks(
     resume: Keeper | None = None,
     device: Device | None = None,
 ) -> Trained:
-    """Return what comes of given tasks; ``train_one`` for a stream that the caller put together.
+    """Return what given tasks come to; as ``train_one``, for a stream put together by the caller.
 
     Args:
         base: As for ``train_one``.

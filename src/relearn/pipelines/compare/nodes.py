@@ -15,6 +15,7 @@ from relearn.errors import EvidenceError, StaleInputError
 from relearn.evaluation.config import BEST_ON_VALIDATION
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.grow.config import GrowConfig
+from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
 from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
@@ -39,6 +40,7 @@ def compare_records(
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
     lora_ipc: LoraIpcConfig,
+    last_layer_probe: LastLayerProbeConfig,
     **tables: Any,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the table of comparisons and the decision on each method.
@@ -49,6 +51,7 @@ def compare_records(
         forget_relearn: Parameters of the method, likewise.
         grow: Parameters of the method, likewise.
         lora_ipc: Parameters of the method, likewise.
+        last_layer_probe: Parameters of the method, likewise.
         tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
             ``<method>_recommendation``.
 
@@ -62,7 +65,7 @@ def compare_records(
     from relearn.reports.summary import decision_document
 
     _require_records(tables)
-    configs = _configs(zap, forget_relearn, grow, lora_ipc)
+    configs = _configs(zap, forget_relearn, grow, lora_ipc, last_layer_probe)
     found = {m: _judge_method(m, c, compare, tables) for m, c in configs.items()}
     decision = decision_document(
         {method: entry for method, (_, entry) in found.items()},
@@ -80,6 +83,7 @@ def draw_comparison(
     forget_relearn: ForgetRelearnConfig,
     grow: GrowConfig,
     lora_ipc: LoraIpcConfig,
+    last_layer_probe: LastLayerProbeConfig,
     **tables: Any,
 ) -> tuple[Figure, Figure]:
     """Return the paired differences of all methods that were run, and what the arms cost.
@@ -90,6 +94,7 @@ def draw_comparison(
         forget_relearn: Parameters of the method.
         grow: Parameters of the method.
         lora_ipc: Parameters of the method.
+        last_layer_probe: Parameters of the method.
         tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
     import pandas as pd
@@ -101,7 +106,7 @@ def draw_comparison(
 
     _require_records(tables)
     comparisons, costs, baselines = [], [], []
-    configs = _configs(zap, forget_relearn, grow, lora_ipc)
+    configs = _configs(zap, forget_relearn, grow, lora_ipc, last_layer_probe)
     for method, config in configs.items():
         if tables[f"{method}_records"].empty:
             continue
@@ -160,7 +165,7 @@ def write_report(
 
 def _configs(*configs: Any) -> dict[str, Any]:
     """Return method to its parameters, in the order of ``METHODS``."""
-    return dict(zip(METHODS, configs, strict=False))
+    return dict(zip(METHODS, configs, strict=True))
 
 
 def _judge_method(
@@ -195,13 +200,14 @@ def _evidence_of(method: str, config: Any, tables: Mapping[str, Any]) -> Evidenc
     evidence: EvidenceConfig = config.evidence
     told = _plain(tables, f"{method}_recommendation")
     study = told.get("study", "arms") != "arms"
-    by_rule = evidence.baseline_arm == BEST_ON_VALIDATION
+    by_rule = BEST_ON_VALIDATION in (evidence.baseline_arm, evidence.treated_arm)
     if (not study and not by_rule) or tables[f"{method}_records"].empty:
         return evidence
     if "baseline_arm" not in told:
         raise StaleInputError(
-            f"{method}.recommendation: does not name the baseline arm, which "
-            f"{method}.evidence.baseline_arm={evidence.baseline_arm} leaves to it; run "
+            f"{method}.recommendation: does not name the arms, which {method}.evidence "
+            f"(baseline_arm={evidence.baseline_arm}, treated_arm={evidence.treated_arm}) leaves to "
+            "it; run "
             f"`kedro run --pipeline {method}` again (same --env and --params)"
         )
     arms = {"baseline_arm": told["baseline_arm"], "treated_arm": told["treated_arm"]}

@@ -13,8 +13,8 @@ from kedro.pipeline import Node, Pipeline
 from relearn.pipelines.compare.nodes import compare_records, draw_comparison, write_report
 from relearn.reports.config import METHODS
 
-CONFIGURED = {m: f"params:{m}" for m in ("zap", "forget_relearn", "grow", "lora_ipc")}
-"""Method to its parameters, which hold its evidence: one line per method that exists."""
+CONFIGURED = {m: f"params:{m}" for m in METHODS}
+"""Method to its parameters, which hold its evidence."""
 
 LEFT_BESIDE = ("interventions", "ledger_check", "recommendation", "diagnostics")
 

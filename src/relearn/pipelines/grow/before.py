@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def headroom_of(
     stream: Stream, teachers: pd.DataFrame, grow: GrowConfig, execution: ExecutionConfig
 ) -> dict[str, Any]:
-    """Return the advice whether to grow, with a probe on the first seed where one is asked for.
+    """Return the advice whether to grow, and when each teacher was ready to be grown.
+
+    Where a probe is asked for, it is made on the first seed.
 
     Args:
         stream: Frozen data.
@@ -48,7 +50,11 @@ def headroom_of(
             f"grow.growth.headroom: do not grow: {'; '.join(advice.reasons)}; to grow all the same "
             "set grow.growth.headroom.stop=false"
         )
-    return advice.to_plain()
+    teachers_told = [
+        {"seed": seed, **{name: teacher.told[name] for name in ("epochs", "plateau_epoch")}}
+        for seed, teacher in loaded
+    ]
+    return {**advice.to_plain(), "teachers": teachers_told}
 
 
 def plan_of(

@@ -31,6 +31,7 @@ def findings_of(
     """
     return [
         *_advice(headroom),
+        *_trigger(headroom, config),
         *_borders(selection),
         *_returned(records),
         *_dips(records),
@@ -40,10 +41,67 @@ def findings_of(
     ]
 
 
+def speed_of(speed_up: Mapping[str, Any], break_even: Mapping[str, Any]) -> list[str]:
+    """Return what growing saves, or does not, in one sentence each.
+
+    Args:
+        speed_up: As from ``tables.speed_up``.
+        break_even: As from ``tables.break_even``.
+    """
+    found = []
+    if speed_up:
+        sunk, whole = (_factor(speed_up[k]) for k in ("teacher_sunk", "teacher_included"))
+        bound = ", an upper bound" if speed_up["upper_bound"] else ""
+        found.append(
+            f"To the accuracy that {speed_up['rival']} held at its end, the grown net needs {sunk} "
+            f"with the teacher there already, and {whole} with the teacher's training counted "
+            f"({speed_up['pairs']} pairs, {speed_up['censored']} cut off{bound})."
+        )
+    if break_even:
+        count = break_even["candidates"]
+        found.append(
+            f"From {count} design{'s' if count > 1 else ''} on, growing all of them from one "
+            "teacher costs fewer FLOPs than each from scratch, the teacher counted."
+            if count
+            else "By these figures no number of designs makes growing them from one teacher "
+            "cheaper than each from scratch."
+        )
+    return found
+
+
+def _factor(told: Mapping[str, Any]) -> str:
+    if told["factor"] is None:
+        return "none (it is there at once)"
+    ends = f", {told['low']:.2f} to {_end(told['high'])}" if told["low"] else ""
+    return f"{told['factor']:.2f} times fewer FLOPs{ends}"
+
+
+def _end(value: float | None) -> str:
+    return "any" if value is None else f"{value:.2f}"
+
+
 def _advice(headroom: Mapping[str, Any]) -> list[str]:
-    if headroom["grow"]:
-        return []
-    return [f"Advice before the run: do not grow, because {'; '.join(headroom['reasons'])}."]
+    advice = "grow" if headroom["grow"] else "do not grow"
+    return [f"Advice before the run: {advice}, because {'; '.join(headroom['reasons'])}."]
+
+
+def _trigger(headroom: Mapping[str, Any], config: GrowConfig) -> list[str]:
+    trigger = config.growth.trigger
+    if trigger.when == "more_data":
+        share = f"{100 * trigger.first_share:g} % of the training images"
+        return [
+            f"Growth was triggered by more data: the teachers had seen {share}, the arms see all."
+        ]
+    if trigger.when == "plateau":
+        told = ", ".join(_stood_still(row) for row in headroom["teachers"])
+        return [f"Growth was triggered where validation accuracy stood still: {told}."]
+    return []
+
+
+def _stood_still(teacher: Mapping[str, Any]) -> str:
+    at = teacher["plateau_epoch"]
+    where = f"epoch {at}" if at >= 0 else f"nowhere in {teacher['epochs']} epochs, grown after them"
+    return f"seed {teacher['seed']} {where}"
 
 
 def _borders(selection: pd.DataFrame) -> list[str]:
@@ -82,7 +140,8 @@ def _censored(records: pd.DataFrame) -> list[str]:
     rows = _values(records, TASK, "reached")
     return [
         f"{arm}: the final accuracy of the net from scratch was not reached in "
-        f"{int((mine['value'] == 0).sum())} of {len(mine)} seeds; its steps are a lower bound."
+        f"{int((mine['value'] == 0).sum())} of {len(mine)} seeds; its steps are a lower bound, "
+        "and a speed-up made of them an upper bound."
         for arm, mine in rows.groupby("arm", sort=False)
         if (mine["value"] == 0).any()
     ]

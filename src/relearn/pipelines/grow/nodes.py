@@ -81,7 +81,8 @@ def check_headroom(
         execution: Device of the probe.
 
     Returns:
-        grow, reasons and figures.
+        grow, reasons, figures, and for each teacher its epochs and where it stood still (-1 =
+        nowhere).
 
     Raises:
         EvidenceError: The advice is not to grow, and ``growth.headroom.stop`` holds.

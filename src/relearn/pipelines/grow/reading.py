@@ -6,6 +6,7 @@ stand for ``Any`` at run time and for themselves when types are checked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 else:
     DataFrame = Figure = Any
+
+_log = logging.getLogger(__name__)
 
 
 def collect_results(units: DataFrame, grow: GrowConfig) -> tuple[DataFrame, ...]:
@@ -87,10 +90,14 @@ def diagnose(
     """
     from relearn.pipelines.grow import findings, tables
 
+    speed_up, even = tables.speed_up(records, grow), tables.break_even(records, costs, grow)
+    saved = findings.speed_of(speed_up, even)
+    for sentence in saved:
+        _log.info("grow: %s", sentence)
     return {
-        "findings": findings.findings_of(records, selection, headroom, grow),
-        "speed_up": tables.speed_up(records, grow),
-        "break_even": tables.break_even(records, costs, grow),
+        "findings": [*saved, *findings.findings_of(records, selection, headroom, grow)],
+        "speed_up": speed_up,
+        "break_even": even,
     }
 
 

@@ -113,44 +113,55 @@ def reach_rows(records: pd.DataFrame, costs: pd.DataFrame, config: GrowConfig) -
 def speed_up(records: pd.DataFrame, config: GrowConfig) -> dict[str, Any]:
     """Return how many times fewer FLOPs the treated arm needs than the net from scratch.
 
-    The factor is scratch's FLOPs to its own final accuracy over the treated arm's FLOPs to the
-    same; its interval is Student's over the logarithms of the pairs. Pairs in which either run was
-    cut off before are counted apart.
+    For each pair the treated arm's FLOPs to scratch's final accuracy are taken as a share of
+    scratch's FLOPs to the same; the factor is 1 over the mean share, and its ends are 1 over those
+    of Student's interval. (The mean of the factors themselves would be infinite as soon as one
+    teacher is as good as scratch's end before any training.) No pair is left out: where the treated
+    arm was cut off before it got there its whole training counts, which is less than it needs, so
+    that the factor is then an upper bound.
 
     Args:
         records: With the rows of ``reach_rows``.
         config: Names the treated arm and the confidence.
 
     Returns:
-        Empty without an arm from scratch; else rival, pairs, censored, and for teacher_sunk and
-        teacher_included: factor, low, high.
+        Empty without an arm from scratch that learns; else rival, pairs, censored (pairs that were
+        cut off), upper_bound, and for teacher_sunk and teacher_included: share, factor, low, high
+        (None where there is none, or it is infinite).
     """
     from relearn.reports.paired import paired_interval
 
     rows = records[records["task"] == TASK]
     rival = next((arm for arm in RIVALS if arm in set(rows["arm"])), None)
     treated = config.evidence.treated_arm
-    wide = rows.pivot_table(index="seed", columns=["arm", "metric"], values="value")
     if rival is None or treated not in set(rows["arm"]):
         return {}
-    both = (wide[rival]["reached"] == 1) & (wide[treated]["reached"] == 1)
+    wide = rows.pivot_table(index="seed", columns=["arm", "metric"], values="value").dropna()
+    wide = wide[wide[rival]["flops"] > 0]  # a net that never rose above its start has no speed
+    if wide.empty:
+        return {}
+    censored = int((wide[treated]["reached"] == 0).sum())
     told: dict[str, Any] = {
         "rival": rival,
-        "pairs": int(both.sum()),
-        "censored": int((~both).sum()),
+        "pairs": len(wide),
+        "censored": censored,
+        "upper_bound": censored > 0,
     }
     for name, metric in (("teacher_sunk", "flops"), ("teacher_included", "total_flops")):
-        ratios = wide[rival][metric][both] / wide[treated][metric][both].clip(lower=1.0)
-        if not len(ratios):
-            continue
-        logs = [math.log(value) for value in ratios if value > 0]
-        interval = paired_interval(logs, config.evidence.confidence) if logs else None
-        ends = (interval.mean, interval.low, interval.high) if interval else (None,) * 3
+        shares = wide[treated][metric] / wide[rival][metric]
+        found = paired_interval(list(shares), config.evidence.confidence)
         told[name] = {
-            key: None if end is None else math.exp(end)
-            for key, end in zip(("factor", "low", "high"), ends, strict=True)
+            "share": found.mean,
+            "factor": _over(found.mean),
+            "low": _over(found.high),
+            "high": _over(found.low),
         }
     return told
+
+
+def _over(share: float | None) -> float | None:
+    """Return 1 over a share; None without one, or where it is not above 0."""
+    return 1 / share if share is not None and share > 0 else None
 
 
 def break_even(records: pd.DataFrame, costs: pd.DataFrame, config: GrowConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from relearn.pipelines.lora_ipc.training_store import load_trained, save_trained
 
 if TYPE_CHECKING:
     from relearn.data.config import DataConfig
-    from relearn.data.images import Stream
+    from relearn.data.images import Split, Stream
     from relearn.evaluation.records import Intervention
     from relearn.methods.lora_ipc.config import LoraIpcConfig
     from relearn.methods.lora_ipc.operate_config import LoraIpcOperateConfig
@@ -54,6 +54,18 @@ class Desk:
         """
         return load_trained(self.source)
 
+    def tests(self, trained: Trained) -> list[Split | None]:
+        """Return for each task its test images: those beside the model, else the stream's.
+
+        Args:
+            trained: The model.
+        """
+        from relearn.pipelines.lora_ipc_operate.images import kept_tests
+
+        beside = kept_tests(self.source)
+        found = operate.tests_of(trained, self.stream)
+        return [beside.get(number, own) for number, own in enumerate(found)]
+
 
 @dataclass(frozen=True)
 class Done:
@@ -66,7 +78,7 @@ class Done:
     """
 
     checkpoint: Checkpoint
-    report: Mapping[str, Any]
+    report: dict[str, Any]
     interventions: Sequence[Intervention] = field(default_factory=tuple)
 
 
@@ -76,13 +88,16 @@ def roll_back(desk: Desk) -> Done:
     Args:
         desk: Names model and task.
 
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
     Raises:
         ParameterError: The task has not been learnt.
         EvidenceError: Some answer differs from that of then; nothing is written.
     """
     trained = desk.model()
     task = operate.number_of(trained, desk.asked.task)
-    tests = operate.tests_of(trained, desk.stream)
+    tests = desk.tests(trained)
     kept, entry, same = operate.roll_back(desk.base, trained, task, tests)
     if not same:
         raise EvidenceError(
@@ -102,12 +117,15 @@ def disable(desk: Desk) -> Done:
     Args:
         desk: Names model and task.
 
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
     Raises:
         ParameterError: The task has not been learnt.
     """
     trained = desk.model()
     task = operate.number_of(trained, desk.asked.task)
-    tests = operate.tests_of(trained, desk.stream)
+    tests = desk.tests(trained)
     adapters = operate.adapters_of(desk.base, trained)
     whole = operate.accuracies(adapters, desk.base, tests)
     with adapters.disabled(task):
@@ -129,6 +147,9 @@ def merge(desk: Desk) -> Done:
     Args:
         desk: Names model and task.
 
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
     Raises:
         ParameterError: The task has not been learnt.
     """
@@ -144,6 +165,9 @@ def export_peft(desk: Desk) -> Done:
 
     Args:
         desk: Names model and task.
+
+    Returns:
+        The resulting net, the report, and rows for the ledger.
 
     Raises:
         ParameterError: The task has not been learnt.
@@ -192,10 +216,97 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{100 * sum(there) / len(there):.1f} %" if there else "not measured"
 
 
+def add_task(desk: Desk) -> Done:
+    """Learn the classes of a folder as one further task, and say what that did to the others.
+
+    Args:
+        desk: Names model and folder.
+
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
+    Raises:
+        ParameterError: There is no room beside the other modules.
+        DataError: The folder cannot be used, a class is known, or has too few images.
+        TrainingError: The loss is not finite.
+    """
+    from relearn.methods.lora_ipc.further import further_task, learn_further
+    from relearn.pipelines.lora_ipc.units import device_of
+    from relearn.pipelines.lora_ipc_operate.images import keep_tests, read_images
+    from relearn.tracking import arm_run, current_run
+
+    trained, asked = desk.model(), desk.asked
+    images = read_images(trained.shape, asked.source_path, desk.data)
+    task = further_task(trained, images, test_share=asked.test_share, seed=asked.seed)
+    tests = desk.tests(trained)
+    before = operate.accuracies(operate.adapters_of(desk.base, trained), desk.base, tests)
+    told = desk.config.model_dump(mode="json")
+    with arm_run(
+        current_run(), method="lora_ipc_operate", arm=trained.name, seed=trained.seed, config=told
+    ) as run:
+        found = learn_further(
+            desk.base,
+            trained,
+            task,
+            desk.config,
+            tests=tests,
+            log=run.log,
+            device=device_of(desk.execution, desk.base.architecture),
+        )
+    place = _keep(desk, found, f"with_task_{len(found.tasks)}")
+    keep_tests(place, [*tests, task.test])
+    after = operate.accuracies(
+        operate.adapters_of(desk.base, found), desk.base, [*tests, task.test]
+    )
+    report = {
+        "told": f"learnt task {len(found.tasks)} ({len(task.names)} classes); all tasks "
+        f"{_mean(after)}, the earlier ones {_mean(after[:-1])} instead of {_mean(before)}",
+        "model": str(place),
+        "tasks": len(found.tasks),
+        "classes": list(task.names),
+        "accuracy_before": before,
+        "accuracy": after,
+    }
+    rows = found.ledger[len(trained.interventions) :]
+    return Done(_merged_whole(desk, found), _with_origin(desk, found, report), rows)
+
+
+def import_peft(desk: Desk) -> Done:
+    """Take an adapter that PEFT has trained in as one further task.
+
+    Args:
+        desk: Names model, folder and classes.
+
+    Returns:
+        The resulting net, the report, and rows for the ledger.
+
+    Raises:
+        ParameterError: It does not fit beside the other modules, or its classes are not named.
+        DataError: A class is known already.
+        CheckpointError: The files are missing or damaged, or of another backbone.
+    """
+    from relearn.methods.lora_ipc.further import take_in
+
+    trained = desk.model()
+    folder = Path(desk.asked.source_path).expanduser()
+    found = take_in(desk.base, trained, folder, desk.asked.names)
+    place = _keep(desk, found, f"with_task_{len(found.tasks)}")
+    report = {
+        "told": f"took the adapter in as task {len(found.tasks)}",
+        "model": str(place),
+        "tasks": len(found.tasks),
+        "classes": list(desk.asked.names),
+        "note": "its classes have no statistics: no alignment and no task inference with them",
+    }
+    return Done(_merged_whole(desk, found), _with_origin(desk, found, report))
+
+
 ACTIONS: Mapping[str, Callable[[Desk], Done]] = {
     "roll_back": roll_back,
     "disable": disable,
     "merge": merge,
     "export_peft": export_peft,
+    "add_task": add_task,
+    "import_peft": import_peft,
 }
 """Action to what does it."""

@@ -45,7 +45,10 @@ def example_of(checkpoint: Checkpoint) -> Tensor:
     import torch
 
     shape = checkpoint.architecture
-    size = (2, shape.in_channels, shape.image_size, shape.image_size)
+    # a head that is kept without its body says itself what images the two together take
+    told = checkpoint.provenance.get("image_shape", (shape.in_channels, shape.image_size))
+    channels, side = (int(number) for number in told)
+    size = (2, channels, side, side)
     noise = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0))
     return noise.to(torch.uint8)
 

@@ -8,7 +8,7 @@ from kedro.pipeline import Node, Pipeline
 
 from relearn.pipelines.promote.nodes import roll_out
 
-METHODS = ("zap", "forget_relearn", "grow", "lora_ipc")
+METHODS = ("zap", "forget_relearn", "grow", "lora_ipc", "last_layer_probe")
 """Methods whose units can be rolled out: one word per method that exists."""
 
 
