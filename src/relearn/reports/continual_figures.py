@@ -179,7 +179,7 @@ def draw_drift(records: pd.DataFrame, *, arm: str) -> Figure:
         x_label="matrix",
         y_label="block",
         unit="% of the largest",
-        note=f"Squared Frobenius norms of the changes, mean over n = {rows['seed'].nunique()} seeds.",
+        note=f"Squared norms of the changes, mean over n = {rows['seed'].nunique()} seeds.",
     )
 
 
