@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KINDS = ("q", "k", "v", "o", "fc1", "fc2")
 """Columns of the picture of drift, in the order of a block."""
 
+READINGS = ("_no_tap", "_tii", "_batch_wise")
+"""Endings of arms that are further readings of a training; pictures of trainings leave them out."""
+
 FIRST = "task_01"
 """Metric of ``matrix``: accuracy on the first task."""
 
@@ -106,13 +109,14 @@ def draw_first_task(records: pd.DataFrame, *, baseline: str) -> Figure:
         records: With the task ``matrix``.
         baseline: Arm drawn in black.
     """
-    rows = values_of(records, "matrix", FIRST)
+    rows = values_of(records, "matrix", FIRST).assign(metric="accuracy")  # shown in percent
+    rows = rows[~rows["arm"].str.endswith(READINGS)]
     arms = [str(arm) for arm in dict.fromkeys(rows["arm"])]
     shown = leading_arms(rows, named=(baseline, *_treated(arms)))
     figure = draw_curves(
         rows[rows["arm"].isin(shown)],
         task="matrix",
-        metric=FIRST,
+        metric="accuracy",
         x_label="tasks learnt",
         title="Accuracy on the first task",
         baseline=baseline,
@@ -131,6 +135,7 @@ def draw_orders(records: pd.DataFrame, *, baseline: str) -> Figure:
     """
     names = ("final_average_accuracy", "forgetting")
     rows = records[(records["task"] == "test") & records["metric"].isin(names)]
+    rows = rows[~rows["arm"].str.endswith(READINGS)]
     table = rows.pivot_table(index=["arm", "seed"], columns="metric", values="value", sort=False)
     table = 100 * table.dropna()
     arms = [str(arm) for arm in dict.fromkeys(table.index.get_level_values("arm"))]
@@ -155,7 +160,7 @@ def draw_orders(records: pd.DataFrame, *, baseline: str) -> Figure:
 
 
 def draw_drift(records: pd.DataFrame, *, arm: str) -> Figure:
-    """Return || W^(t) - W^(t-1) ||_F of each matrix, summed over all tasks, blocks by kinds.
+    """Return || W^(t) - W^(t-1) ||_F^2 of each matrix, summed over all tasks, blocks by kinds.
 
     Args:
         records: With the task ``drift``: step = number of the task, metric such as ``3.fc1``.
@@ -167,13 +172,14 @@ def draw_drift(records: pd.DataFrame, *, arm: str) -> Figure:
     table = total.to_frame().assign(block=parts[0].astype(int), kind=parts[2])
     wide = table.pivot_table(index="block", columns="kind", values="value")
     wide = wide.reindex(columns=[kind for kind in KINDS if kind in wide])
+    wide = 100 * wide / max(float(wide.max().max()), 1e-12)
     return draw_heatmap(
         wide,
         title=f"Drift of every matrix, summed over tasks: {arm}",
         x_label="matrix",
         y_label="block",
-        unit="squared Frobenius norm",
-        note=f"Mean over n = {rows['seed'].nunique()} seeds.",
+        unit="% of the largest",
+        note=f"Squared norms of the changes, mean over n = {rows['seed'].nunique()} seeds.",
     )
 
 

@@ -75,22 +75,12 @@ def deliver(
 def _net(trained: Trained, reading: Reading) -> nn.Module:
     """Return the delivered net with the last layer of the reading."""
     layer = trained.heads["aligned" if reading.aligned else "plain"]
-    weights = dict(trained.net)
-    fresh = build_like(trained)
-    name = find_head(fresh).name
-    if layer["weight"].shape[1] != fresh.get_submodule(name).weight.shape[1]:
-        layer = {key: t.detach() for key, t in fresh.get_submodule(name).state_dict().items()}
-    weights |= {f"{name}.{key}": tensor for key, tensor in layer.items()}
-    return build(Checkpoint(trained.shape, weights))
-
-
-def build_like(trained: Trained) -> nn.Module:
-    """Return a net of the delivered architecture with weights of its own.
-
-    Args:
-        trained: A finished training.
-    """
-    return build_fresh(trained.shape, seed=0)
+    head = find_head(build_fresh(trained.shape, seed=0))
+    if layer["weight"].shape[1] != head.features:
+        # a layer on random features belongs to no such net; the fresh one says nothing
+        layer = {name: tensor.detach() for name, tensor in head.module.state_dict().items()}
+    own = {f"{head.name}.{name}": tensor for name, tensor in layer.items()}
+    return build(Checkpoint(trained.shape, {**trained.net, **own}))
 
 
 def _write_figures(trained: Trained, recorder: Recorder, arm: str) -> None:
@@ -131,8 +121,8 @@ def _write_tables(trained: Trained, recorder: Recorder, arm: str) -> None:
     for kind, rows in trained.matrices.items():
         for tasks, row in zip(trained.learnt, rows, strict=True):
             recorder.add(kind, tasks, row)
-    for number, row in enumerate(trained.similarity):
-        recorder.add("similarity", number + 1, {_task(n): value for n, value in enumerate(row)})
+    for number, one in enumerate(trained.similarity):
+        recorder.add("similarity", number + 1, {_task(n): value for n, value in enumerate(one)})
 
 
 def _provenance(
