@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _LIMIT_SHARES = 1e-12
 _FLOOR = 1e-7
 """Part of the largest output that float32 may always be off."""
+_DRIFT = 4
+"""Examples that are run in training mode."""
 
 
 def verify(
@@ -55,7 +57,8 @@ def verify(
         limit: Largest relative float64 difference; a larger one than 1e-12 is a budget for a growth
             that is not exact, and then rounding is told but not judged.
         strict: Whether to refuse a student that is not the same function.
-        train_mode: Whether to measure the difference in training mode too, dropout off.
+        train_mode: Whether to measure the difference in training mode too, dropout off, on the
+            first four examples.
 
     Raises:
         FunctionChangedError: The student is another function (``strict``), or cannot be run.
@@ -63,16 +66,11 @@ def verify(
     """
     begin = time.perf_counter()
     shown = _as_call(inputs)
-    calls = {"given": shown, **_further(shown)}
     wise = resting_copy(teacher, torch.float64)
     exact = _exact_outputs(wise, _cast(shown, torch.float64))
     grown = in_float64(wise, student, record)
-    worst = {
-        kind: _difference(
-            wise, grown, _cast(call, torch.float64), known=exact if kind == "given" else None
-        )
-        for kind, call in calls.items()
-    }
+    worst = {"given": _difference(wise, grown, _cast(shown, torch.float64), known=exact)}
+    worst |= _differences(wise, grown, _further(shown))
     relative = max(worst.values(), key=lambda v: math.inf if math.isnan(v) else v)
     ratio, single, agreement = _rounding(teacher, student, (shown, exact))
     shares = None if record is None else _share_error(record)
@@ -189,13 +187,53 @@ def _difference(
         FunctionChangedError: The student's forward fails.
     """
     one = _outputs(wise, call) if known is None else known
+    return relative(one, _student_outputs(grown, call))
+
+
+def _student_outputs(grown: nn.Module, call: Call) -> list[Tensor]:
     try:
-        other = _outputs(grown, call)
+        return _outputs(grown, call)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise FunctionChangedError(
             f"the student's forward fails: {type(error).__name__}: {error}; nothing was changed"
         ) from error
-    return relative(one, other)
+
+
+def _differences(wise: nn.Module, grown: nn.Module, calls: dict[str, Call]) -> dict[str, float]:
+    """Return the difference for each kind of input, found in one batch where both nets allow it.
+
+    A pass over a large net costs as much for its weights as for a few examples. Outputs that do not
+    hold one entry per example (a mean over the batch, whole numbers) are made kind by kind.
+
+    Args:
+        wise: The teacher, in float64.
+        grown: The student, in float64.
+        calls: Two examples or fewer of each kind.
+    """
+    if not calls:
+        return {}
+    exact = [_cast(call, torch.float64) for call in calls.values()]
+    sizes = {len(t) for call in exact for t in tensors(call[0], call[1])}
+    together = None if len(sizes) > 1 else _in_one_batch(wise, grown, exact)
+    if together is not None:
+        return dict(zip(calls, together, strict=True))
+    pairs = zip(calls, exact, strict=True)
+    return {kind: _difference(wise, grown, call) for kind, call in pairs}
+
+
+def _in_one_batch(wise: nn.Module, grown: nn.Module, calls: list[Call]) -> list[float] | None:
+    """Return the differences call by call; None where a net does not take them as one batch."""
+    count = len(next(tensors(*calls[0])))
+    args = tuple(torch.cat(parts) for parts in zip(*(c[0] for c in calls), strict=True))
+    batch = args, {k: torch.cat([c[1][k] for c in calls]) for k in calls[0][1]}
+    try:
+        one, other = _outputs(wise, batch), _outputs(grown, batch)
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
+        return None  # a net with a fixed size of batch: its calls are made one by one
+    if any(t.ndim == 0 or len(t) != count * len(calls) for t in (*one, *other)):
+        return None
+    places = [slice(count * k, count * (k + 1)) for k in range(len(calls))]
+    return [relative([t[p] for t in one], [t[p] for t in other]) for p in places]
 
 
 def relative(one: list[Tensor], other: list[Tensor]) -> float:
@@ -245,8 +283,16 @@ def _share_error(record: GrowthRecord) -> float:
 
 
 def _train_drift(wise: nn.Module, grown: nn.Module, call: Call) -> float | None:
-    """Return the difference in training mode with dropout off; None where it cannot be run."""
+    """Return the difference in training mode with dropout off; None where it cannot be run.
+
+    A few examples tell it, and it is not judged; statistics over fewer than four would be extreme.
+    """
+    sizes = {len(t) if t.ndim else 0 for t in tensors(call[0], call[1])}
+    if len(sizes) == 1 and 0 not in sizes:  # else not all of them hold examples
+        few = tuple(t[:_DRIFT] for t in call[0]), {k: v[:_DRIFT] for k, v in call[1].items()}
+    else:
+        few = call
     try:
-        return _difference(without_chance(wise).train(), without_chance(grown).train(), call)
+        return _difference(without_chance(wise).train(), without_chance(grown).train(), few)
     except (RuntimeError, ValueError, FunctionChangedError):
         return None
