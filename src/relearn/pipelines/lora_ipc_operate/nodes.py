@@ -61,7 +61,8 @@ def act(
     """
     import pandas as pd
 
-    from relearn.pipelines.lora_ipc_operate.actions import ACTIONS, Desk
+    from relearn.pipelines.lora_ipc_operate.actions import ACTIONS
+    from relearn.pipelines.lora_ipc_operate.desk import Desk
 
     asked = lora_ipc_operate
     if asked.action in NEEDS_FOLDER and not asked.source_path:
