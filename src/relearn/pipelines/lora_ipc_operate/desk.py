@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""What an action on a model of tasks finds before it, and what it leaves."""
-=======
 """What an action on a model finds before it, and what it leaves."""
->>>>>>> 4fce90ef01e3fcb6433bac9c4d2a514cc842f243
 
 from __future__ import annotations
 
