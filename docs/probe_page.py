@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from result_page import comparisons, findings, markdown_table, origin
 
@@ -138,15 +139,22 @@ def _regret(told: dict[str, Any] | None) -> str:
 
 
 def _width_law(records: pd.DataFrame) -> str:
-    rows = records[(records["task"] == "width_law") & (records["metric"] == "slope")]
+    rows = records[(records["task"] == "width_law") & (records["metric"] == "rms")]
     if rows.empty:
         return ""
-    lines = [
-        [str(arm), f"{values.mean():.3f}", f"{values.min():.3f} to {values.max():.3f}"]
-        for arm, values in rows.groupby("arm")["value"]
-    ]
-    note = "Slope of log RMS error of the empirical kernel against log r; theory: -0.5."
-    return f"## Width law\n\n{note}\n\n" + markdown_table(["skeleton", "mean", "range"], lines)
+    body = rows["arm"].str.removeprefix("random_").str.rsplit("_", n=1).str[0]
+    rows = rows.assign(body=body, width=np.log(rows["step"]), error=np.log(rows["value"]))
+    lines = []
+    for name, group in rows.groupby("body", sort=False):
+        found = [float(np.polyfit(g["width"], g["error"], 1)[0]) for _, g in group.groupby("seed")]
+        told = paired_interval(found, 0.95)
+        ends = "-" if told.low is None else f"[{told.low:.2f}, {told.high:.2f}]"
+        lines.append([str(name), f"{told.mean:.2f}", ends])
+    note = (
+        "Slope of log RMS error of the empirical kernel against log r, one fit a seed; "
+        "theory: -0.5."
+    )
+    return f"## Width law\n\n{note}\n\n" + markdown_table(["skeleton", "slope", "95 %"], lines)
 
 
 if __name__ == "__main__":
