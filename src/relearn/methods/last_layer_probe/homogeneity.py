@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from relearn.methods.last_layer_probe.activations import Activation
 
 DEGREES = {
@@ -30,3 +32,15 @@ def degree_of(activation: Activation) -> int | None:
             and counts as not homogeneous.
     """
     return DEGREES.get(activation.name) if activation.closed else None
+
+
+def power_of(scale: Tensor, degree: int) -> Tensor:
+    """Return scale to the power of a degree; to the power of 0 it is 1, but 0 where the scale is 0.
+
+    Args:
+        scale: At least 0.
+        degree: Of homogeneity.
+    """
+    if degree == 1:
+        return scale
+    return (scale > 0).to(scale.dtype) if degree == 0 else scale**degree

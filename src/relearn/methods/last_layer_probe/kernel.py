@@ -25,22 +25,21 @@ from relearn.methods.last_layer_probe.input_norm import (
 )
 from relearn.methods.last_layer_probe.kernel_memory import require_room
 from relearn.methods.last_layer_probe.layer_walk import (
-    Side,
     Walk,
-    keeps_unit,
-    side_of,
     tile,
     walk_of,
 )
 from relearn.methods.last_layer_probe.one_curve import curve_of, kernel_along, mirror_squares
+from relearn.methods.last_layer_probe.scratch import Scratch
+from relearn.methods.last_layer_probe.sides import Side, keeps_unit, side_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from relearn.methods.last_layer_probe.skeleton import Skeleton
 
-TILE_NUMBERS = 1 << 19
-"""Most numbers in a tile over all positions: 2 MB in float32, which the caches hold."""
+TILE_NUMBERS = 1 << 18
+"""Most numbers in a tile over all positions: 1 MB in float32, which the caches hold."""
 
 
 @dataclass(frozen=True)
@@ -179,16 +178,18 @@ def _cut(skeleton: Skeleton, embedded: Embedded, block: int) -> _Tiles:
 def _rectangle(walk: Walk, left: Side, right: Side, tiles: _Tiles) -> Tensor:
     n, m = len(left.lengths), len(right.lengths)
     kernel = left.vectors.new_empty(n, m)
+    scratch = Scratch(dtype=kernel.dtype, device=kernel.device)
     for rows, columns in tiles.of(n, m, symmetric=False):
-        kernel[rows, columns] = tile(walk, left.part(rows), right.part(columns), change=True)
+        kernel[rows, columns] = tile(walk, left.part(rows), right.part(columns), scratch)
     return kernel
 
 
 def _symmetric(walk: Walk, side: Side, tiles: _Tiles) -> Tensor:
     n = len(side.lengths)
     kernel = side.vectors.new_empty(n, n)
+    scratch = Scratch(dtype=kernel.dtype, device=kernel.device)
     for rows, columns in tiles.of(n, n, symmetric=True):
-        found = tile(walk, side.part(rows), side.part(columns), change=True)
+        found = tile(walk, side.part(rows), side.part(columns), scratch)
         kernel[rows, columns] = found
         kernel[columns, rows] = found.T
     mirror_squares(kernel, tiles.rows)
@@ -200,7 +201,7 @@ def _differentiable(walk: Walk, left: Side, right: Side, tiles: _Tiles) -> Tenso
     n, m = len(left.lengths), len(right.lengths)
     strips: dict[int, list[Tensor]] = {}
     for rows, columns in tiles.of(n, m, symmetric=False):
-        found = tile(walk, left.part(rows), right.part(columns), change=False)
+        found = tile(walk, left.part(rows), right.part(columns), None)
         strips.setdefault(rows.start, []).append(found)
     kernel = torch.cat([torch.cat(strip, dim=1) for strip in strips.values()])
     if left is not right:

@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from relearn.methods.last_layer_probe.homogeneity import degree_of
+from relearn.methods.last_layer_probe.curve import Curve, fitted
+from relearn.methods.last_layer_probe.homogeneity import degree_of, power_of
 from relearn.methods.last_layer_probe.skeleton_graph import INPUT
 from relearn.methods.last_layer_probe.window_means import WindowMean, window_means
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relearn.methods.last_layer_probe.activations import Activation
-    from relearn.methods.last_layer_probe.input_norm import Embedded
+    from relearn.methods.last_layer_probe.scratch import Scratch
+    from relearn.methods.last_layer_probe.sides import Side
     from relearn.methods.last_layer_probe.skeleton import Layer, Skeleton
 
 
@@ -41,42 +42,13 @@ class Walk:
         layers: In order of computation.
         means: For each layer, what it sees of each of its inputs.
         last_use: For each name, the layer that reads it last.
+        curves: Of the layers whose dual is one, in single precision.
     """
 
     layers: tuple[Layer, ...]
     means: Mapping[str, tuple[WindowMean, ...]]
     last_use: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Side:
-    """The inputs on one side of a kernel.
-
-    Attributes:
-        vectors: Shape (height, width, n, dimension).
-        scales: For each layer with a homogeneous activation, sqrt(A), (height, width, n); empty
-            where all vectors are unit ones.
-        variances: For each layer, A, likewise.
-        lengths: <x, x> of the whole kernel, shape (n,).
-    """
-
-    vectors: Tensor
-    scales: Mapping[str, Tensor]
-    variances: Mapping[str, Tensor]
-    lengths: Tensor
-
-    def part(self, rows: slice) -> Side:
-        """Return some of the inputs.
-
-        Args:
-            rows: Which.
-        """
-        return Side(
-            self.vectors[:, :, rows],
-            {name: scale[:, :, rows] for name, scale in self.scales.items()},
-            {name: variance[:, :, rows] for name, variance in self.variances.items()},
-            self.lengths[rows],
-        )
+    curves: Mapping[str, Curve]
 
 
 def walk_of(skeleton: Skeleton, *, dtype: torch.dtype, device: torch.device) -> Walk:
@@ -93,60 +65,39 @@ def walk_of(skeleton: Skeleton, *, dtype: torch.dtype, device: torch.device) -> 
         for layer in skeleton.layers
     }
     last = {below: layer.name for layer in skeleton.layers for below in layer.inputs}
-    return Walk(skeleton.layers, means, last)
+    curves = {layer.name: _curve(skeleton, layer, dtype) for layer in skeleton.layers}
+    found = {name: curve for name, curve in curves.items() if curve is not None}
+    return Walk(skeleton.layers, means, last, found)
 
 
-def keeps_unit(skeleton: Skeleton, embedded: Embedded) -> bool:
-    """Tell whether every variance of every node is 1.
-
-    Args:
-        skeleton: Which.
-        embedded: Its inputs.
-    """
-    zeros = any(layer.padding == "zeros" and layer.window for layer in skeleton.layers)
-    return embedded.unit and not zeros
-
-
-def side_of(walk: Walk, vectors: Tensor, *, unit: bool) -> Side:
-    """Return one side of a kernel with the variances of its inputs at all nodes.
-
-    Args:
-        walk: The skeleton.
-        vectors: Shape (height, width, n, dimension).
-        unit: Whether all variances are 1 and need not be computed.
-    """
-    n = vectors.shape[2]
-    if unit:
-        return Side(vectors, {}, {}, vectors.new_ones(n))
-    known = {INPUT: vectors.square().sum(dim=3)}
-    variances, scales = {}, {}
-    for layer in walk.layers:
-        a = _input_of(layer, walk, known, change=False)
-        variances[layer.name] = a
-        degree = degree_of(layer.activation)
-        if degree is None:
-            moment = layer.activation.second_moment
-            known[layer.name] = layer.activation.general(a, a, a) / moment
-        else:
-            scales[layer.name] = _root(a)
-            known[layer.name] = _power(a, degree)
-    return Side(vectors, scales, variances, known[walk.layers[-1].name].mean(dim=(0, 1)))
+def _curve(skeleton: Skeleton, layer: Layer, dtype: torch.dtype) -> Curve | None:
+    """Return the curve of a layer's dual; in double precision closed forms are as fast."""
+    if dtype != torch.float32:
+        return None
+    key = (layer.name, dtype)
+    if key not in skeleton.curves:
+        skeleton.curves[key] = fitted(layer.activation.dual, dtype=dtype)
+    return skeleton.curves[key]
 
 
-def tile(walk: Walk, left: Side, right: Side, *, change: bool) -> Tensor:
+def tile(walk: Walk, left: Side, right: Side, scratch: Scratch | None) -> Tensor:
     """Return the kernel of some pairs, the mean over the sink's positions.
 
     Args:
         walk: The skeleton.
         left: Some inputs.
         right: Others.
-        change: Work in place; not where gradients are asked for.
+        scratch: Where to work in place; what is returned is then to be read before the next call.
+            None where gradients are asked for.
 
     Returns:
         Shape (left, right).
     """
-    products = torch.matmul(left.vectors, right.vectors.transpose(2, 3))
-    return walk_through(walk, products, left, right, change=change)
+    one, other = left.vectors, right.vectors.transpose(2, 3)
+    if scratch is None:
+        return walk_through(walk, torch.matmul(one, other), left, right)
+    out = scratch.take(*one.shape[:3], other.shape[3])
+    return walk_through(walk, torch.matmul(one, other, out=out), left, right, scratch=scratch)
 
 
 def walk_through(
@@ -155,7 +106,7 @@ def walk_through(
     left: Side | None = None,
     right: Side | None = None,
     *,
-    change: bool = False,
+    scratch: Scratch | None = None,
 ) -> Tensor:
     """Return the kernel of pairs whose inner products at the input nodes are given.
 
@@ -164,77 +115,102 @@ def walk_through(
         products: Shape (height, width, left, right).
         left: Variances of the left inputs; None: all vectors are unit ones.
         right: Of the right ones.
-        change: Work in place.
+        scratch: As in ``tile``.
 
     Returns:
         Shape (left, right).
     """
     known = {INPUT: products}
     for layer in walk.layers:
-        b = _input_of(layer, walk, known, change=change)
+        b = input_of(layer, walk, known, scratch)
         if left is not None and right is not None and left.variances:
-            known[layer.name] = _at_variances(layer, b, left, right, change=change)
+            known[layer.name] = _at_variances(layer, walk, b, sides=(left, right), scratch=scratch)
         else:
-            known[layer.name] = _dual(layer.activation, b, change=change)
+            known[layer.name] = _dual(layer, walk, b, scratch)
     result = known[walk.layers[-1].name]
+    if scratch is not None:
+        scratch.give(result)
     return result[0, 0] if result.shape[:2] == (1, 1) else result.mean(dim=(0, 1))
 
 
-def _input_of(layer: Layer, walk: Walk, known: dict[str, Tensor], *, change: bool) -> Tensor:
-    """Return beta + (1 - beta) * mean over what the nodes see, and forget what nobody reads."""
-    parts = []
-    for name, mean in zip(layer.inputs, walk.means[layer.name], strict=True):
-        last = walk.last_use[name] == layer.name
-        part = mean.of(known.pop(name) if last else known[name])
-        kept = mean.idle and not last and change
-        parts.append(part.clone() if kept else part)  # what others still read stays as it is
+def input_of(layer: Layer, walk: Walk, known: dict[str, Tensor], scratch: Scratch | None) -> Tensor:
+    """Return beta + (1 - beta) * mean over what the nodes of a layer see.
+
+    Args:
+        layer: Which.
+        walk: The skeleton.
+        known: Values of the layers so far; what nobody reads any more is forgotten.
+        scratch: As in ``tile``.
+
+    Returns:
+        Shape (height, width, ...) with the layer's positions.
+    """
+    parts = [
+        _part(mean, known, name, scratch, last=walk.last_use[name] == layer.name)
+        for name, mean in zip(layer.inputs, walk.means[layer.name], strict=True)
+    ]
     total = parts[0]
     for part in parts[1:]:
-        total = total + part
+        total = total + part if scratch is None else total.add_(part)
+        if scratch is not None:
+            scratch.give(part)
     if layer.beta == 0:
         return total
-    if change:
-        return total.mul_(1 - layer.beta).add_(layer.beta)
-    return total * (1 - layer.beta) + layer.beta
+    if scratch is None:
+        return total * (1 - layer.beta) + layer.beta
+    return total.mul_(1 - layer.beta).add_(layer.beta)
 
 
-def _dual(activation: Activation, rho: Tensor, *, change: bool) -> Tensor:
-    if not change:
+def _part(
+    mean: WindowMean, known: dict[str, Tensor], name: str, scratch: Scratch | None, *, last: bool
+) -> Tensor:
+    """Return the mean over one input, in memory of its own where it will be changed in place."""
+    values = known.pop(name) if last else known[name]
+    part = mean.of(values, scratch)
+    if scratch is None:
+        return part
+    if last and not mean.idle:
+        scratch.give(values)
+    return part.clone() if mean.idle and not last else part
+
+
+def _dual(layer: Layer, walk: Walk, rho: Tensor, scratch: Scratch | None) -> Tensor:
+    activation = layer.activation
+    if scratch is None:
         return activation.dual(rho)
-    rho.clamp_(-1, 1)
-    return rho if activation.name == "identity" else activation.form.dual(rho)
+    if activation.name == "identity":
+        return rho.clamp_(-1, 1)
+    if layer.name in walk.curves:
+        spare = scratch.take(*rho.shape)
+        result = walk.curves[layer.name].of(rho, spare)
+        scratch.give(spare)
+        return result
+    result = activation.form.dual(rho.clamp_(-1, 1))
+    scratch.give(rho)
+    return result
 
 
-def _at_variances(layer: Layer, b: Tensor, left: Side, right: Side, *, change: bool) -> Tensor:
+def _at_variances(
+    layer: Layer, walk: Walk, b: Tensor, *, sides: tuple[Side, Side], scratch: Scratch | None
+) -> Tensor:
     """Return E[s(U) s(V)] / E s(g)^2 for the covariances b and the variances of both sides."""
     activation, name = layer.activation, layer.name
     if activation.name == "identity":
         return b
+    left, right = sides
     degree = degree_of(activation)
     if degree is None:
         a, d = left.variances[name][..., None], right.variances[name][:, :, None]
-        return activation.general(a, b, d) / activation.second_moment
-    one, other = left.scales[name][..., None], right.scales[name][:, :, None]
-    rho = _product(b, _inverse(one), _inverse(other), change=change)
-    value = _dual(activation, rho, change=change)
-    return _product(value, _power(one, degree), _power(other, degree), change=change)
+        result = activation.general(a, b, d) / activation.second_moment
+        if scratch is not None:
+            scratch.give(b)
+        return result
+    rho = _scaled(b, left.inverses[name], right.inverses[name], scratch)
+    value = _dual(layer, walk, rho, scratch)
+    one, other = (power_of(side.scales[name], degree) for side in sides)
+    return _scaled(value, one, other, scratch)
 
 
-def _product(value: Tensor, one: Tensor, other: Tensor, *, change: bool) -> Tensor:
-    return value.mul_(one).mul_(other) if change else value * one * other
-
-
-def _root(variance: Tensor) -> Tensor:
-    """Return the square root, with gradient 0 at 0 in place of an infinite one."""
-    full = variance > 0
-    return torch.where(full, torch.where(full, variance, 1.0).sqrt(), torch.zeros_like(variance))
-
-
-def _inverse(scale: Tensor) -> Tensor:
-    """Return 1 / scale, and 0 for a scale of 0: what has no variance correlates with nothing."""
-    empty = scale == 0
-    return torch.where(empty, torch.zeros_like(scale), 1 / torch.where(empty, 1.0, scale))
-
-
-def _power(scale: Tensor, degree: int) -> Tensor:
-    return (scale > 0).to(scale.dtype) if degree == 0 else scale**degree
+def _scaled(value: Tensor, left: Tensor, right: Tensor, scratch: Scratch | None) -> Tensor:
+    one, other = left[..., None], right[:, :, None]
+    return value * one * other if scratch is None else value.mul_(one).mul_(other)

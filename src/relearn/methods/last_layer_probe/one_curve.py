@@ -1,68 +1,27 @@
 """Where one node sees the whole input, a skeleton's kernel is one curve of one correlation.
 
-On unit vectors every node's kernel is then a function of rho = <x, x'>, whatever the graph: the
-composition of all layers is a function of theta = acos(rho), which is smooth where the duals are
-(ReLU, erf, GELU and so on; not where the dual of a jump is composed with itself). A polynomial in
-theta gives it to within rounding, so that a kernel costs one curve for every entry at any depth.
-Whether it does is measured for each skeleton; where it does not, the layers are walked one by one.
+On unit vectors every node's kernel is then a function of rho = <x, x'>, whatever the graph, so that
+a kernel costs one curve for every entry at any depth. Where the composition of all layers has no
+curve (``curve``), the layers are walked one by one.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
-from numpy.polynomial import chebyshev
 
+from relearn.methods.last_layer_probe.curve import Curve, fitted
 from relearn.methods.last_layer_probe.layer_walk import walk_of, walk_through
+from relearn.methods.last_layer_probe.skeleton_graph import INPUT
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from relearn.methods.last_layer_probe.skeleton import Skeleton
 
-DEGREES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)
-CLOSE = {torch.float32: 5e-7, torch.float64: 5e-14}
-"""Largest error of the polynomial, as evaluated in that precision."""
-CHECKS = 1001
 STRIP = 1 << 17
 """Numbers that go along the curve at a time: half a megabyte in float32."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """kappa = sum_k c_k z^k with z = 2 acos(rho) / pi - 1.
-
-    Attributes:
-        coefficients: c_0 first, float64.
-    """
-
-    coefficients: tuple[float, ...]
-
-    def of(self, rho: Tensor, spare: Tensor) -> Tensor:
-        """Return kappa of correlations, written over them.
-
-        Args:
-            rho: Any; clamped to [-1, 1].
-            spare: Scratch of the same shape.
-        """
-        numbers = self._numbers(rho.dtype, rho.device)
-        z = torch.add(numbers[-1], rho.clamp_(-1, 1).acos_(), alpha=2 / math.pi, out=rho)
-        torch.add(numbers[1], z, alpha=self.coefficients[-1], out=spare)
-        for number in numbers[2:-2]:
-            torch.addcmul(number, spare, z, out=spare)
-        if len(numbers) == 3:
-            return rho.copy_(spare)
-        return torch.addcmul(numbers[-2], spare, z, out=rho)
-
-    @lru_cache(maxsize=8)  # noqa: B019 - curves are few and small, and are kept anyway
-    def _numbers(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-        """Return the coefficients as tensors, the highest one first, and -1."""
-        listed = [*reversed(self.coefficients), -1.0]
-        return tuple(torch.tensor(each, dtype=dtype, device=device) for each in listed)
 
 
 def curve_of(skeleton: Skeleton, *, dtype: torch.dtype) -> Curve | None:
@@ -74,30 +33,13 @@ def curve_of(skeleton: Skeleton, *, dtype: torch.dtype) -> Curve | None:
         skeleton: One whose input is one node.
         dtype: In which it is to be evaluated.
     """
-    if dtype not in skeleton.curves:
-        skeleton.curves[dtype] = _fitted(skeleton, dtype)
-    return skeleton.curves[dtype]
-
-
-def _fitted(skeleton: Skeleton, dtype: torch.dtype) -> Curve | None:
-    walk = walk_of(skeleton, dtype=torch.float64, device=torch.device("cpu"))
-
-    def exact(theta: Tensor) -> Tensor:
-        return walk_through(walk, theta.cos()[None, None, None])[0]
-
-    theta = torch.linspace(0, math.pi, CHECKS, dtype=torch.float64)
-    checks, rho = exact(theta), theta.cos().to(dtype)
-    if dtype == torch.float32:
-        checks = exact(rho.double().acos())
-    for degree in DEGREES:
-        nodes = torch.from_numpy(chebyshev.chebpts1(degree + 1))
-        values = exact((nodes + 1) * (math.pi / 2))
-        series = chebyshev.chebfit(nodes.numpy(), values.numpy(), degree)
-        curve = Curve(tuple(float(c) for c in chebyshev.cheb2poly(series)))
-        found = curve.of(rho.clone(), torch.empty_like(rho))
-        if float((found.double() - checks).abs().max()) <= CLOSE[dtype]:
-            return curve
-    return None
+    key = (INPUT, dtype)
+    if key not in skeleton.curves:
+        walk = walk_of(skeleton, dtype=torch.float64, device=torch.device("cpu"))
+        skeleton.curves[key] = fitted(
+            lambda rho: walk_through(walk, rho[None, None, None])[0], dtype=dtype
+        )
+    return skeleton.curves[key]
 
 
 def kernel_along(curve: Curve, x: Tensor, y: Tensor | None, *, block: int) -> Tensor:

@@ -31,7 +31,7 @@ from relearn.methods.last_layer_probe.skeleton_graph import (
 if TYPE_CHECKING:
     import torch
 
-    from relearn.methods.last_layer_probe.one_curve import Curve
+    from relearn.methods.last_layer_probe.curve import Curve
     from relearn.methods.last_layer_probe.skeleton_config import (
         ActivationConfig,
         ConvolutionalConfig,
@@ -145,8 +145,8 @@ class Skeleton:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
-    def curves(self) -> dict[torch.dtype, Curve | None]:
-        """What ``one_curve.curve_of`` has found for this skeleton."""
+    def curves(self) -> dict[tuple[str, torch.dtype], Curve | None]:
+        """Curves found so far: of layers by name, of the whole under ``input``."""
         return {}
 
     def positions(self, name: str) -> int:

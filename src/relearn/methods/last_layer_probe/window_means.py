@@ -7,6 +7,7 @@ are all in the two matrices.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from relearn.methods.last_layer_probe.skeleton_graph import Grid, Span, Wiring, 
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from relearn.methods.last_layer_probe.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,12 @@ class WindowMean:
         """Whether values come out as they went in."""
         return not self.whole and self.rows is None and self.columns is None and self.share == 1
 
-    def of(self, values: Tensor) -> Tensor:
+    def of(self, values: Tensor, scratch: Scratch | None = None) -> Tensor:
         """Return the means; a fresh tensor unless ``idle``.
 
         Args:
             values: Shape (height, width, ...).
+            scratch: Where the result and what is between may lie.
 
         Returns:
             Shape (height above, width above, ...).
@@ -54,15 +58,31 @@ class WindowMean:
         if self.whole:
             seen = values.flatten(0, 1) if self.positions is None else values[self.positions]
             result = seen.mean(dim=0)[None, None] if len(seen) > 1 else seen[None]
-            return result if self.share == 1 else result * self.share
+        else:
+            result = self._windowed(values, scratch)
+        if self.share == 1:
+            return result
+        own = scratch is not None and not (self.rows is None and self.columns is None)
+        return result.mul_(self.share) if own else result * self.share
+
+    def _windowed(self, values: Tensor, scratch: Scratch | None) -> Tensor:
         height, width, *rest = values.shape
+        between = values
         if self.rows is not None:
-            values = torch.matmul(self.rows, values.reshape(height, -1))
-        if self.columns is not None:
-            values = torch.matmul(self.columns, values.reshape(-1, width, _count(rest)))
-        wide = width if self.columns is None else len(self.columns)
-        values = values.view(-1, wide, *rest)
-        return values if self.share == 1 else values * self.share
+            between = _times(self.rows, values.reshape(height, -1), scratch)
+        if self.columns is None:
+            return between.view(-1, width, *rest)
+        result = _times(self.columns, between.reshape(-1, width, math.prod(rest)), scratch)
+        if scratch is not None and self.rows is not None:
+            scratch.give(between)
+        return result.view(-1, len(self.columns), *rest)
+
+
+def _times(matrix: Tensor, values: Tensor, scratch: Scratch | None) -> Tensor:
+    if scratch is None:
+        return torch.matmul(matrix, values)
+    out = scratch.take(*values.shape[:-2], len(matrix), values.shape[-1])
+    return torch.matmul(matrix, values, out=out)
 
 
 def window_means(
@@ -88,13 +108,6 @@ def window_means(
         WindowMean(None, None, index, grids[name] != (1, 1), count / sum(seen))
         for name, count in zip(wiring.inputs, seen, strict=True)
     )
-
-
-def _count(rest: list[int]) -> int:
-    product = 1
-    for length in rest:
-        product *= length
-    return product
 
 
 def _index(wiring: Wiring, device: torch.device) -> tuple[Tensor, Tensor] | None:
