@@ -123,12 +123,15 @@ class WidthLawConfig(Strict):
     Attributes:
         enabled: Whether it is measured.
         images: Training images whose kernels are compared.
+        draws: Random bodies a seed over which the squared error is averaged; the arm's own is the
+            first of them.
         delta: Probability of failure for which the theorem's width is shown beside the measured
             error.
     """
 
     enabled: bool
     images: int = Field(ge=8)
+    draws: int = Field(ge=1)
     delta: float = Field(gt=0, lt=1)
 
 

@@ -12,15 +12,25 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from relearn.methods.last_layer_probe.described import skeleton_of
+from relearn.methods.last_layer_probe.described import (
+    BodyDescription,
+    described_random,
+    drawn_body,
+    skeleton_of,
+)
+from relearn.methods.last_layer_probe.image_parts import float_images
 from relearn.methods.last_layer_probe.kernel import dual_kernel
+from relearn.methods.last_layer_probe.random_features import empirical_kernel
 from relearn.methods.last_layer_probe.representation import Features
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from relearn.methods.last_layer_probe.representation import Representation
     from relearn.methods.last_layer_probe.session import Session
 
 TASK = "width_law"
+_APART = 1_000_000
 
 
 def measure_error(session: Session, representation: Representation) -> None:
@@ -34,27 +44,46 @@ def measure_error(session: Session, representation: Representation) -> None:
         return
     told = session.config.width_law
     skeleton, norm = skeleton_of(session)
-    rows = representation.parts["train"][: told.images].double()
-    images = session.samples.train.images[: told.images].float() / 255
+    images = float_images(session.samples.train.images[: told.images])
     limit = dual_kernel(skeleton, images, input_norm=norm, dtype=torch.float64)
-    # a convolutional body has several features a replica, over which its kernel is a mean
-    error = rows @ rows.T / session.arm.replicas - limit
-    pairs = len(rows) * (len(rows) - 1) / 2
-    error = error[torch.triu(torch.ones_like(error), 1) == 1]
     scale = float(limit.diagonal().mean())
-    rms = float(error.square().mean().sqrt()) / scale
+    drawn = [representation.parts["train"][: told.images], *_further(session, images, told.draws)]
+    # a convolutional body has several features a replica, over which its kernel is a mean
+    replicas = int(described_random(session).options["replicas"])
+    errors = torch.stack([_errors(rows, limit, replicas) for rows in drawn]) / scale
+    rms = float(errors.square().mean().sqrt())
     wanted = _width_of_theorem(
-        rms, depth=skeleton.depth, size=skeleton.size, delta=told.delta / max(1.0, pairs)
+        rms, depth=skeleton.depth, size=skeleton.size, delta=told.delta / errors.shape[1]
     )
     session.recorder.add(
         TASK,
-        session.arm.replicas,
+        replicas,
         {
             "rms": rms,
-            "largest": float(error.abs().max()) / scale,
-            "theorem_over_used": wanted / session.arm.replicas,
+            "largest": float(errors.abs().max()),
+            "theorem_over_used": wanted / replicas,
         },
     )
+
+
+def _further(session: Session, images: Tensor, draws: int) -> list[Tensor]:
+    """Return the features of further bodies, drawn from seeds far from those of other pairs."""
+    body = described_random(session)
+    found = []
+    for number in range(1, draws):
+        options = {**body.options, "seed": session.seed + number * _APART}
+        with torch.no_grad():
+            net = drawn_body(BodyDescription(body.kind, options, body.shape))
+            found.append(net.body(images))
+    return found
+
+
+def _errors(rows: Tensor, limit: Tensor, replicas: int) -> Tensor:
+    """Return k_w - kappa for all pairs of different inputs, float64."""
+    wide = rows.double()
+    error = empirical_kernel(wide, wide, replicas=replicas) - limit
+    above = torch.triu_indices(len(error), len(error), 1)
+    return error[above[0], above[1]]
 
 
 def _width_of_theorem(error: float, *, depth: int, size: int, delta: float) -> float:

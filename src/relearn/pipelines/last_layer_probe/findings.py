@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
 
 _SLOPE = (-0.6, -0.4)
+_FLAT = 0.002
+"""Accuracy by which a border must be better than the inside, to be worth a finding."""
 
 
 def findings_of(
@@ -63,7 +65,7 @@ def _borders(records: pd.DataFrame, selection: pd.DataFrame) -> Iterator[str]:
     # a control has nothing to find inside its grid
     rows = rows[~rows["arm"].str.contains("permuted_labels|noise_body")]
     for arm, mine in rows.groupby("arm", sort=False):
-        if mine["value"].mean() > 0.5:
+        if mine["value"].mean() > 0.5 and not _is_flat(records, str(arm)):
             yield (
                 f"{arm}: the chosen penalty lies at the border of its grid in "
                 f"{int(mine['value'].sum())} of {len(mine)} seeds; widen last_layer_probe.heads."
@@ -75,6 +77,13 @@ def _borders(records: pd.DataFrame, selection: pd.DataFrame) -> Iterator[str]:
                 f"{row.arm}: the best rate (x{row.rate_factor:g}) lies at the border of its grid; "
                 "raise last_layer_probe.trained.tuning.rate.widenings."
             )
+
+
+def _is_flat(records: pd.DataFrame, arm: str) -> bool:
+    """Return whether the border of the penalty path is no better than what lies inside it."""
+    path = values_of(records, "path", "accuracy")
+    means = path[path["arm"] == arm].groupby("step")["value"].mean().to_numpy()
+    return len(means) > 4 and bool(means.max() - means[2:-2].max() < _FLAT)
 
 
 def _slopes(records: pd.DataFrame) -> Iterator[str]:
