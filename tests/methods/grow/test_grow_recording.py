@@ -308,3 +308,9 @@ def test_a_decision_hidden_in_a_list_of_numbers_is_refused() -> None:
 
     with pytest.raises(DataDependentError, match="__float__"):
         plan(teacher, ROWS, GrowthSpec(width=2.0))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(7, 4), nn.Linear(5, 4)], ids=["first", "second"])
+def test_a_teacher_whose_layers_do_not_fit_each_other_is_refused(layer: nn.Module) -> None:
+    with pytest.raises(UntraceableError, match=r"channels, \d come in"):
+        plan(nn.Sequential(layer, nn.Linear(5, 2)), ROWS, GrowthSpec(width=2.0))

@@ -10,7 +10,7 @@ from relearn.methods.last_layer_probe import kernel_memory, random_layer
 from relearn.methods.last_layer_probe.activations import activation_of
 from relearn.methods.last_layer_probe.kernel import dual_kernel
 from relearn.methods.last_layer_probe.kernel_memory import (
-    RoadSizes,
+    StreamSizes,
     forecast,
     free_memory,
     stream_bytes,
@@ -286,7 +286,8 @@ def test_forecasts_do_not_depend_on_the_number_of_streamed_inputs_but_on_all_els
     assert stream_bytes(skeleton, dimension=40, replicas=256, batch=200) > plain
     assert stream_bytes(skeleton, dimension=40, replicas=256, batch=100, chunk=512) > plain
     few, many = (
-        forecast(skeleton, n, dimension=40, sizes=RoadSizes(replicas=16)) for n in (1000, 100_000)
+        forecast(skeleton, n, dimension=40, stream=StreamSizes(replicas=16))
+        for n in (1000, 100_000)
     )
     assert few.bytes["random_features"] == many.bytes["random_features"]
     wide = forecast(skeleton, 1000, dimension=40, dtype=torch.float64)

@@ -174,6 +174,7 @@ class Recorder:
             ranks: Order of each column's position within its channel, shape (columns,).
         """
         ids = ids_of(codes)
+        self._require(name, axis, ids.shape[1])
         for row in ids[1:]:
             self.tape.ties.join("tied", ids[0], row)
         some = (ids == 0).any(0) & (ids != 0).any(0)
@@ -188,7 +189,13 @@ class Recorder:
 
     def constant(self, site: Site, name: str, axis: int, size: int) -> None:
         """Note that a weight's columns read so many numbers that no channel carries."""
+        self._require(name, axis, size)
         site.tables.append(Table([], torch.tensor([size])))
+
+    def _require(self, name: str, axis: int, size: int) -> None:
+        """Check that a weight has as many columns as it reads; no product is computed here."""
+        if size != self.shapes[name][axis]:
+            raise ValueError(f"{name} reads {self.shapes[name][axis]} channels, {size} come in")
 
     def heads(self, site: Site, module: str, width: int, codes: Tensor) -> None:
         """Note the heads of an attention: codes of one channel of each, shape (heads,)."""

@@ -31,17 +31,15 @@ WORK = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoadSizes:
-    """How much the roads beyond the whole kernel take at a time.
+class StreamSizes:
+    """How much the road of random features takes at a time.
 
     Attributes:
-        landmarks: Of the Nystrom road; not more than there are inputs are taken.
         replicas: r of the random features.
-        batch: Inputs of one batch of random features.
+        batch: Inputs of one batch.
         chunk: Replicas whose weights are held at a time.
     """
 
-    landmarks: int = 2000
     replicas: int = 1024
     batch: int = 1024
     chunk: int = 256
@@ -99,7 +97,8 @@ def forecast(
     *,
     dimension: int,
     dtype: torch.dtype = torch.float32,
-    sizes: RoadSizes | None = None,
+    landmarks: int = 2000,
+    stream: StreamSizes | None = None,
     limit: int | None = None,
 ) -> Forecast:
     """Return the memory that each road to a kernel head would take.
@@ -110,7 +109,8 @@ def forecast(
         m: Inputs for testing.
         dimension: Numbers in one input as given to the input nodes, over all positions.
         dtype: Of the kernel.
-        sizes: Landmarks and random features; None: the defaults of ``RoadSizes``.
+        landmarks: Of the Nystrom road; not more than n are taken.
+        stream: Of the random features; None: the defaults of ``StreamSizes``.
         limit: Bytes that may be used; None: nine tenths of ``free_memory()``.
 
     Raises:
@@ -123,8 +123,8 @@ def forecast(
     size = torch.empty(0, dtype=dtype).element_size()
     nodes = sum(skeleton.positions(layer.name) for layer in skeleton.layers)
     vectors = (n + m) * (2 * dimension + 3 * nodes) * size + WORK
-    sizes = RoadSizes() if sizes is None else sizes
-    few = min(sizes.landmarks, n)
+    sizes = StreamSizes() if stream is None else stream
+    few = min(landmarks, n)
     features = sizes.replicas * skeleton.outputs
     streamed = stream_bytes(
         skeleton,

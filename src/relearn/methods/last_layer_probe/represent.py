@@ -23,7 +23,7 @@ from relearn.methods.last_layer_probe.frozen_base import read_taps
 from relearn.methods.last_layer_probe.image_parts import float_images, images_of, shape_of
 from relearn.methods.last_layer_probe.input_norm import embed
 from relearn.methods.last_layer_probe.kernel import dual_kernel
-from relearn.methods.last_layer_probe.kernel_memory import RoadSizes, forecast
+from relearn.methods.last_layer_probe.kernel_memory import forecast
 from relearn.methods.last_layer_probe.nystrom import nystrom_map
 from relearn.methods.last_layer_probe.representation import (
     Features,
@@ -188,7 +188,7 @@ def _require_kernel_room(session: Session, skeleton: Skeleton, counts: Mapping[s
         sum(counts.values()) - counts["train"],
         dimension=channels * side * side,
         dtype=torch.float64,
-        sizes=RoadSizes(landmarks=told.landmarks),
+        landmarks=told.landmarks,
         limit=int(told.memory_gigabytes * _GIGA),
     )
     needed = asked.bytes["exact"]
