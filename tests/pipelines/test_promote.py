@@ -202,9 +202,9 @@ def test_a_module_that_gives_no_probabilities_is_not_exported():
         export_program(Logits(), example_of(checkpoint()))
 
 
-def test_another_method_cannot_be_rolled_out_yet():
+def test_a_method_that_does_not_exist_cannot_be_rolled_out():
     with pytest.raises(ParameterError, match=r"promote\.method"):
-        inference_module("lora_ipc", checkpoint())
+        inference_module("lora", checkpoint())
 
 
 def brightest_quarter(images):
