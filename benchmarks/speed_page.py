@@ -22,6 +22,8 @@ ADVERSARIAL_RESULT = RESULT.with_name("adversarial.json")
 ADVERSARIAL_PAGE = PAGE.with_name("speed_adversarial.md")
 GROWTH_RESULT = RESULT.with_name("grow.json")
 GROWTH_PAGE = PAGE.with_name("speed_grow.md")
+PROBE_RESULTS = (RESULT.with_name("kernel.json"), RESULT.with_name("ridge.json"))
+PROBE_PAGE = PAGE.with_name("speed_probe.md")
 
 _HEAD = """# Speed of zapping
 
@@ -109,6 +111,32 @@ def _same(row: Mapping[str, Any]) -> str:
         f"{row['peer']:.3f} for {row['against']}: {verdict} the margin of {row['margin']} that was "
         f"said before; {row['conditions']}.\n"
     )
+
+
+_PROBE_HEAD = """# Speed of dual kernels and ridge paths
+
+<!-- written by benchmarks/speed_page.py from benchmarks/results/{kernel,ridge}.json; do not edit -->
+
+`python benchmarks/bench_kernel.py --build` races dual kernels beside neural-tangents in a Python of
+its own, `python benchmarks/bench_ridge.py` the ridge path beside scikit-learn's RidgeClassifierCV;
+`python benchmarks/speed_page.py` writes this page. Both sides take turns on the same numbers. A
+figure is the median over repetitions, a ratio above 1 means that ours is faster. Time is CPU
+time.
+"""
+
+
+def probe_page(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of the page on dual kernels and ridge paths.
+
+    Args:
+        results: The JSON objects that ``bench_kernel.py`` and ``bench_ridge.py`` print last.
+    """
+    parts = [_PROBE_HEAD]
+    for result in results:
+        raced = [row for row in result["rows"] if row.get("ratio")]
+        parts += [f"\n## {result['name']}\n", _measured_on(result, "1 thread"), "\n"]
+        parts += [_table(raced), _short_of(raced)]
+    return "".join(parts)
 
 
 def speed_page(result: Mapping[str, Any]) -> str:
@@ -206,7 +234,12 @@ def _growth_page(*, check: bool) -> bool:
     return _kept(GROWTH_PAGE, text, check=check)
 
 
-_PAGES = (_zap_page, _adversarial_page, _growth_page)
+def _probe_page(*, check: bool) -> bool:
+    found = [json.loads(p.read_text(encoding="utf-8")) for p in PROBE_RESULTS if p.exists()]
+    return _kept(PROBE_PAGE, probe_page(found), check=check) if found else True
+
+
+_PAGES = (_zap_page, _adversarial_page, _growth_page, _probe_page)
 
 
 def _kept(page: Path, text: str, *, check: bool) -> bool:

@@ -69,3 +69,13 @@ def test_every_row_runs_on_little_data(modules, capsys):
     assert rows["kernel.ridge_path"]["ratio"] > 0
     assert rows["kernel.ridge_same_result"]["same"]
     assert rows["kernel.ridge_streamed_memory"]["within_bound"]
+
+
+def test_the_page_is_the_one_made_from_the_kept_results(modules):
+    import speed_page
+
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in speed_page.PROBE_RESULTS]
+    text = speed_page.probe_page(found)
+    assert speed_page.PROBE_PAGE.read_text(encoding="utf-8") == text
+    assert "Below its goal" in text
+    assert not any(result["quick"] for result in found)
