@@ -117,8 +117,9 @@ _PROBE_HEAD = """# Speed of dual kernels and ridge paths
 
 <!-- written by benchmarks/speed_page.py from benchmarks/results/{kernel,ridge}.json; do not edit -->
 
-`python benchmarks/bench_kernel.py --build` races dual kernels beside neural-tangents in a Python of
-its own, `python benchmarks/bench_ridge.py` the ridge path beside scikit-learn's RidgeClassifierCV;
+`python benchmarks/bench_kernel.py --build` races dual kernels beside neural-tangents in a Python
+of its own, `python benchmarks/bench_ridge.py` the ridge path beside scikit-learn's
+RidgeClassifierCV;
 `python benchmarks/speed_page.py` writes this page. Both sides take turns on the same numbers. A
 figure is the median over repetitions, a ratio above 1 means that ours is faster. Time is CPU
 time.
