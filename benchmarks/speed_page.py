@@ -115,7 +115,7 @@ def _same(row: Mapping[str, Any]) -> str:
 
 _PROBE_HEAD = """# Speed of dual kernels and ridge paths
 
-<!-- written by benchmarks/speed_page.py from benchmarks/results/{kernel,ridge}.json; do not edit -->
+<!-- written by benchmarks/speed_page.py from benchmarks/results; do not edit -->
 
 `python benchmarks/bench_kernel.py --build` races dual kernels beside neural-tangents in a Python
 of its own, `python benchmarks/bench_ridge.py` the ridge path beside scikit-learn's
