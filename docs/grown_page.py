@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from result_page import comparisons, findings, markdown_table, origin
+from result_page import comparisons, findings, markdown_table, origin, outcome_cells
 
 METHOD = "grow"
 _SHARES = {
@@ -106,8 +106,7 @@ def _gate(records: pd.DataFrame) -> str:
 def _settings(tried: pd.DataFrame) -> str:
     rows = []
     for row in tried.itertuples():
-        score = "-" if pd.isna(row.score) else f"{100 * row.score:.1f}"
-        mark = ("chosen" + (", at border" if row.at_border else "")) if row.chosen else ""
+        score, mark = outcome_cells(row)
         rows.append([row.arm, f"x{row.rate_factor:g}", score, mark])
     header = ["arm", "learning rate", "validation %", ""]
     return "## Rates tried, on seeds that are not reported\n\n" + markdown_table(header, rows)

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -129,11 +130,17 @@ def _heads(records: pd.DataFrame) -> str:
     )
 
 
+def outcome_cells(row: Any) -> tuple[str, str]:
+    """Return how a tried setting scored, in percent, and whether it was chosen."""
+    score = "-" if pd.isna(row.score) else f"{100 * row.score:.1f}"
+    mark = ("chosen" + (", at border" if row.at_border else "")) if row.chosen else ""
+    return score, mark
+
+
 def _settings(selection: pd.DataFrame) -> str:
     rows = []
     for row in selection.itertuples():
-        score = "-" if pd.isna(row.score) else f"{100 * row.score:.1f}"
-        mark = ("chosen" + (", at border" if row.at_border else "")) if row.chosen else ""
+        score, mark = outcome_cells(row)
         rows.append([row.arm, f"x{row.rate_factor:g}", str(row.shift_pixels), score, mark])
     header = ["arm", "pre-training rate", "shift, pixels", "selection classes %", ""]
     return "## Settings tried, on seeds that are not reported\n\n" + markdown_table(header, rows)
