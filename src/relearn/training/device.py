@@ -15,6 +15,9 @@ from relearn.errors import TrainingError, one_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from relearn.models.architectures import Architecture
+    from relearn.training.config import ExecutionConfig
+
 BF16_FROM_WIDTH = 64
 """Channels from which ``auto`` trains in bf16 on a CPU that multiplies bf16 numbers.
 
@@ -114,6 +117,25 @@ def open_device(
         return Device("cpu", "fp32", batch_norm_width_hint > 0, reason)
     channels_last = batch_norm_width_hint > 0 if name == "cpu" else chosen == "bf16"
     return Device(name, chosen, channels_last, reason, _fabric_autocast(name, chosen))
+
+
+def device_of(execution: ExecutionConfig, architecture: Architecture) -> Device:
+    """Return where, in what precision and layout a net of this architecture is trained.
+
+    Args:
+        execution: What the parameters ask for.
+        architecture: Its widths decide what ``auto`` means.
+
+    Raises:
+        TrainingError: As ``open_device``.
+        ParameterError: As ``open_device``.
+    """
+    return open_device(
+        execution.device,
+        execution.precision,
+        width_hint=architecture.width,
+        batch_norm_width_hint=architecture.batch_norm_width,
+    )
 
 
 def _device_name(device: str) -> str:

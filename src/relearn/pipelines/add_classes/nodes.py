@@ -94,7 +94,7 @@ def extend_checkpoint(
 
     from relearn.methods.zap import extend
     from relearn.tracking import arm_run, current_run
-    from relearn.training.device import open_device
+    from relearn.training.device import device_of
 
     _require_present(start, images, add_classes, data)
     old = extend.old_classes(start, stream)
@@ -105,7 +105,7 @@ def extend_checkpoint(
         support_per_class=add_classes.support_per_class,
         seed=add_classes.seed,
     )
-    device = open_device(execution.device, execution.precision)
+    device = device_of(execution, start.architecture)
     told = add_classes.model_dump(mode="json")
     arm = str(start.provenance.get("arm", FROM_BASE))
     with arm_run(

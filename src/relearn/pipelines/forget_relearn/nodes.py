@@ -55,17 +55,12 @@ def estimate_cost(
     """
     from relearn.methods.forget_relearn.forecast import forecast
     from relearn.pipelines.forget_relearn.checks import require_runnable
-    from relearn.training.device import open_device
+    from relearn.training.device import device_of
     from relearn.training.present import require_present
 
     require_present(base, stream, pretrain=pretrain, data=data)
     require_runnable(base, stream, forget_relearn, seed=seeds.first)
-    device = open_device(
-        execution.device,
-        execution.precision,
-        width_hint=base.architecture.width,
-        batch_norm_width_hint=base.architecture.batch_norm_width,
-    )
+    device = device_of(execution, base.architecture)
     found: dict[str, Any] = forecast(
         base,
         stream,

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from relearn.methods.forget_relearn.arms import Training
     from relearn.models.checkpoint import Checkpoint
     from relearn.tracking import RunHandle
-    from relearn.training.device import Device
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.forget_relearn")
 SCORE = "score.json"
@@ -157,6 +156,7 @@ def run_judging(job: JudgingJob, folder: Path) -> None:
     from relearn.methods.forget_relearn.arm_result import judge
     from relearn.pipelines.forget_relearn.training_store import load_trained
     from relearn.tracking import arm_run
+    from relearn.training.device import device_of
     from relearn.training.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -169,7 +169,7 @@ def run_judging(job: JudgingJob, folder: Path) -> None:
             whole.config,
             arm=job.arm,
             log=run.log,
-            device=device_of(whole),
+            device=device_of(whole.execution, whole.base.architecture),
             surrogate=load_trained(Path(job.surrogate)) if job.surrogate else None,
         )
         run.artifact(save_arm(result, folder), "checkpoints")
@@ -226,6 +226,7 @@ def _plain(training: Training) -> dict[str, Any]:
 def _train(job: TrainingJob, folder: Path, log: Log) -> None:
     from relearn.methods.forget_relearn.run import train_one
     from relearn.pipelines.forget_relearn.training_store import save_trained
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     trained = train_one(
@@ -236,7 +237,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=device_of(job),
+        device=device_of(job.execution, job.base.architecture),
         warmup=ResumePoint((Path(job.warmup) if job.warmup else folder) / WARMUP),
     )
     save_trained(trained, folder)
@@ -245,6 +246,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> None:
 def _score(job: TrainingJob, folder: Path, log: Log) -> None:
     from relearn.atomic import write_text
     from relearn.methods.forget_relearn.train import score_settings
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     score, seconds = score_settings(
@@ -255,22 +257,6 @@ def _score(job: TrainingJob, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=device_of(job),
+        device=device_of(job.execution, job.base.architecture),
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
-
-
-def device_of(job: TrainingJob) -> Device:
-    """Return where a job trains and in what precision.
-
-    Args:
-        job: Its execution and the width of its net decide.
-    """
-    from relearn.training.device import open_device
-
-    return open_device(
-        job.execution.device,
-        job.execution.precision,
-        width_hint=job.base.architecture.width,
-        batch_norm_width_hint=job.base.architecture.batch_norm_width,
-    )

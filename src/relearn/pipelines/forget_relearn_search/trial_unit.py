@@ -41,13 +41,14 @@ def run_trial(job: TrainingJob, folder: Path) -> None:
     from relearn.atomic import write_text
     from relearn.methods.forget_relearn.arm_result import validation_scores
     from relearn.methods.forget_relearn.run import train_one
-    from relearn.pipelines.forget_relearn.units import METHOD, SCORE, device_of
+    from relearn.pipelines.forget_relearn.units import METHOD, SCORE
     from relearn.tracking import arm_run
+    from relearn.training.device import device_of
     from relearn.training.memory import keep_freed_memory
     from relearn.training.resume import ResumePoint
 
     keep_freed_memory()
-    name, device = f"search.{job.label}", device_of(job)
+    name, device = f"search.{job.label}", device_of(job.execution, job.base.architecture)
     told = {"cycle": job.config.cycle.model_dump(), "forget": job.config.forget.model_dump()}
     with arm_run(job.handle, method=METHOD, arm=name, seed=job.seed, config=told) as run:
         trained = train_one(

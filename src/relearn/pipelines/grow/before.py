@@ -36,7 +36,7 @@ def headroom_of(
     """
     from relearn.methods.grow.headroom import advise, probe
     from relearn.methods.grow.pair import open_pair
-    from relearn.pipelines.grow.units import device_of
+    from relearn.training.device import device_of
 
     loaded, headroom = list(_loaded(teachers)), grow.growth.headroom
     gain = None

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from relearn.data.images import Stream
     from relearn.evaluation.records import Log
     from relearn.execution import Unit
-    from relearn.models.checkpoint import Architecture, Checkpoint
+    from relearn.models.checkpoint import Checkpoint
     from relearn.tracking import RunHandle
-    from relearn.training.device import Device
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.grow")
 SCORE = "score.json"
@@ -111,6 +110,7 @@ def run_teacher(job: TeacherJob, folder: Path) -> None:
     from relearn.methods.grow.pair import teach
     from relearn.pipelines.grow.teacher_store import save_teacher
     from relearn.tracking import arm_run
+    from relearn.training.device import device_of
     from relearn.training.memory import keep_freed_memory
     from relearn.training.resume import ResumePoint
 
@@ -194,6 +194,7 @@ def _train(job: ArmJob, folder: Path, log: Log) -> Path:
     from relearn.arm_store import save_arm
     from relearn.methods.grow.train import run_arm
     from relearn.pipelines.grow.teacher_store import load_teacher
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     teacher = load_teacher(Path(job.teacher))
@@ -217,6 +218,7 @@ def _score(job: ArmJob, folder: Path, log: Log) -> None:
     from relearn.atomic import write_text
     from relearn.methods.grow.train import score_settings
     from relearn.pipelines.grow.teacher_store import load_teacher
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     teacher = load_teacher(Path(job.teacher))
@@ -233,20 +235,3 @@ def _score(job: ArmJob, folder: Path, log: Log) -> None:
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
     resume.clear()
-
-
-def device_of(execution: ExecutionConfig, architecture: Architecture) -> Device:
-    """Return where and in what precision a net of this architecture is trained.
-
-    Args:
-        execution: What the parameters ask for.
-        architecture: Of the teacher, so that all arms of a seed are trained alike.
-    """
-    from relearn.training.device import open_device
-
-    return open_device(
-        execution.device,
-        execution.precision,
-        width_hint=architecture.width,
-        batch_norm_width_hint=architecture.batch_norm_width,
-    )

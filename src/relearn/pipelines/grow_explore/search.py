@@ -180,8 +180,8 @@ def run_design(job: ArmJob, folder: Path) -> None:
     from relearn.atomic import write_text
     from relearn.methods.grow.explore import train_design
     from relearn.pipelines.grow.teacher_store import load_teacher, save_teacher
-    from relearn.pipelines.grow.units import device_of
     from relearn.tracking import arm_run
+    from relearn.training.device import device_of
     from relearn.training.memory import keep_freed_memory
     from relearn.training.resume import ResumePoint
 

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from relearn.data.images import Stream
     from relearn.evaluation.records import Log
     from relearn.execution import Unit
-    from relearn.models.checkpoint import Architecture, Checkpoint
+    from relearn.models.checkpoint import Checkpoint
     from relearn.tracking import RunHandle
-    from relearn.training.device import Device
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.last_layer_probe")
 SCORE = "score.json"
@@ -130,6 +129,7 @@ def candidate(job: Job, *, rate: float, epochs: float) -> Job:
 def _run(job: Job, folder: Path, log: Log) -> Path:
     from relearn.arm_store import save_arm
     from relearn.methods.last_layer_probe.train import run_arm
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     resume = ResumePoint(folder / "resume.safetensors")
@@ -151,6 +151,7 @@ def _run(job: Job, folder: Path, log: Log) -> Path:
 def _score(job: Job, folder: Path, log: Log) -> None:
     from relearn.atomic import write_text
     from relearn.methods.last_layer_probe.train import score_settings
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     resume = ResumePoint(folder / "resume.safetensors")
@@ -166,20 +167,3 @@ def _score(job: Job, folder: Path, log: Log) -> None:
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
     resume.clear()
-
-
-def device_of(execution: ExecutionConfig, architecture: Architecture) -> Device:
-    """Return where and in what precision nets are trained and bodies read.
-
-    Args:
-        execution: What the parameters ask for.
-        architecture: Of the base net.
-    """
-    from relearn.training.device import open_device
-
-    return open_device(
-        execution.device,
-        execution.precision,
-        width_hint=architecture.width,
-        batch_norm_width_hint=architecture.batch_norm_width,
-    )

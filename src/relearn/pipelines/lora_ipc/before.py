@@ -31,7 +31,7 @@ def strength_of(
         EvidenceError: It is too weak, and ``gate.refuse`` holds.
     """
     from relearn.methods.lora_ipc.base_gate import base_strength
-    from relearn.pipelines.lora_ipc.units import device_of
+    from relearn.training.device import device_of
 
     device = device_of(execution, base.architecture)
     return base_strength(base, stream, config, device=device).to_plain()

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from relearn.evaluation.records import Log
     from relearn.execution import Unit
     from relearn.methods.lora_ipc.arms import Training
-    from relearn.models.checkpoint import Architecture, Checkpoint
+    from relearn.models.checkpoint import Checkpoint
     from relearn.tracking import RunHandle
-    from relearn.training.device import Device
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.lora_ipc")
 METHOD = "lora_ipc"
@@ -146,28 +145,12 @@ def candidate(job: TrainingJob, *, factor: float) -> TrainingJob:
     return replace(job, config=config, label=label, scoring=True)
 
 
-def device_of(execution: ExecutionConfig, architecture: Architecture) -> Device:
-    """Return where and in what precision a backbone is trained.
-
-    Args:
-        execution: What the parameters ask for.
-        architecture: Of the backbone, so that all trainings run alike.
-    """
-    from relearn.training.device import open_device
-
-    return open_device(
-        execution.device,
-        execution.precision,
-        width_hint=architecture.width,
-        batch_norm_width_hint=architecture.batch_norm_width,
-    )
-
-
 def _train(job: TrainingJob, folder: Path, log: Log) -> list[Path]:
     from relearn.arm_store import save_arm
     from relearn.methods.lora_ipc.arm_result import deliver
     from relearn.methods.lora_ipc.run import train_one
     from relearn.pipelines.lora_ipc.training_store import save_trained
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     resume = ResumePoint(folder / "resume.safetensors")
@@ -195,6 +178,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> list[Path]:
 def _score(job: TrainingJob, folder: Path, log: Log) -> None:
     from relearn.atomic import write_text
     from relearn.methods.lora_ipc.train import score_settings
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     resume = ResumePoint(folder / "resume.safetensors")

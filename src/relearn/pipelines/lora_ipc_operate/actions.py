@@ -165,9 +165,9 @@ def add_task(desk: Desk) -> Done:
         TrainingError: The loss is not finite.
     """
     from relearn.methods.lora_ipc.further import further_task, learn_further
-    from relearn.pipelines.lora_ipc.units import device_of
     from relearn.pipelines.lora_ipc_operate.images import keep_tests, read_images
     from relearn.tracking import arm_run, current_run
+    from relearn.training.device import device_of
 
     trained, asked = desk.model(), desk.asked
     images = read_images(trained.shape, asked.source_path, desk.data)

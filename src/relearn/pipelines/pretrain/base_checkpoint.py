@@ -32,7 +32,7 @@ from relearn.models.weights import own_normalisation, start_net
 from relearn.provenance import digest
 from relearn.tracking import arm_run
 from relearn.training.config import ExecutionConfig, PretrainConfig
-from relearn.training.device import Device, open_device
+from relearn.training.device import Device, device_of
 from relearn.training.distributed import train_in_parallel
 from relearn.training.memory import keep_freed_memory
 from relearn.training.resume import ResumePoint
@@ -175,13 +175,7 @@ class _BaseRun:
 
     def device(self) -> Device:
         """Return the device, and say which it is where that was left to us."""
-        execution, shape = self.job.execution, self.architecture
-        found = open_device(
-            execution.device,
-            execution.precision,
-            width_hint=shape.width,
-            batch_norm_width_hint=shape.batch_norm_width,
-        )
+        found = device_of(self.job.execution, self.architecture)
         _logger.info("pretrain: %s on %s", self.architecture.name, found.describe())
         return found
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from relearn.execution import Unit
     from relearn.models.checkpoint import Checkpoint
     from relearn.tracking import RunHandle
-    from relearn.training.device import Device
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.zap")
 SCORE = "score.json"
@@ -97,6 +96,7 @@ def _train(job: Job, folder: Path, log: Log) -> Path:
     from relearn.arm_store import save_arm
     from relearn.methods.zap.arms import arm_named
     from relearn.methods.zap.train import train_baseline, train_treated
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     treated = arm_named(job.config, job.arm).treated
@@ -108,24 +108,15 @@ def _train(job: Job, folder: Path, log: Log) -> Path:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=_device(job),
+        device=device_of(job.execution, job.base.architecture),
     )
     return save_arm(result, folder)
-
-
-def _device(job: Job) -> Device:
-    from relearn.training.device import open_device
-
-    return open_device(
-        job.execution.device,
-        job.execution.precision,
-        width_hint=job.base.architecture.width,
-    )
 
 
 def _score(job: Job, folder: Path, log: Log) -> None:
     from relearn.atomic import write_text
     from relearn.methods.zap.train import score_settings
+    from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
 
     score, seconds = score_settings(
@@ -136,7 +127,7 @@ def _score(job: Job, folder: Path, log: Log) -> None:
         seed=job.seed,
         log=log,
         resume=ResumePoint(folder / "resume.safetensors"),
-        device=_device(job),
+        device=device_of(job.execution, job.base.architecture),
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
 
