@@ -124,6 +124,34 @@ class _PngDataset(_KeptDataset):
         super().save(png_of(data))
 
 
+def test_the_road_of_one_method_reads_all_the_others_as_one_entry():
+    inputs = create_pipeline("grow").inputs()
+
+    assert {name.partition(".")[0] for name in inputs if "." in name} == {"grow"}
+    assert "results_so_far" in inputs
+    assert "results_so_far" not in create_pipeline().inputs()
+
+
+def test_earlier_results_of_another_method_stand_in_the_comparison(zap, others, compare):
+    grown = {"grow_records": empty(), "grow_costs": empty()}
+    so_far = tables(tied(zap_records(), zap))
+
+    _, decision = compare_records(compare, zap=zap, **others, results_so_far=so_far, **grown)
+
+    assert decision["methods"]["zap"]["verdict"] == "adopt"
+    assert decision["methods"]["grow"]["verdict"] == "not run"
+
+
+def test_results_of_the_run_stand_before_earlier_ones(zap, others, compare):
+    changed = zap.model_copy(update={"head": "other"})
+    so_far = tables(tied(zap_records(), changed))  # alone, these would be refused
+    fresh = tables(tied(zap_records(), zap))
+
+    _, decision = compare_records(compare, zap=zap, **others, results_so_far=so_far, **fresh)
+
+    assert decision["methods"]["zap"]["verdict"] == "adopt"
+
+
 def test_nothing_run_at_all_is_one_clear_error(zap, others, compare):
     with pytest.raises(EvidenceError, match="kedro run --pipeline zap"):
         compare_records(compare, zap=zap, **others, **tables(empty(), empty()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relearn.datasets.documents import JsonDataset, ReportDataset
     from relearn.datasets.figures import FigureDataset
+    from relearn.datasets.results import ResultsDataset
     from relearn.datasets.tables import TableDataset
     from relearn.datasets.tensors import CheckpointDataset, ImagesDataset, StreamDataset
 
@@ -20,6 +21,7 @@ _HOME = {
     "ImagesDataset": "tensors",
     "JsonDataset": "documents",
     "ReportDataset": "documents",
+    "ResultsDataset": "results",
     "StreamDataset": "tensors",
     "TableDataset": "tables",
 }
@@ -30,6 +32,7 @@ __all__ = [
     "ImagesDataset",
     "JsonDataset",
     "ReportDataset",
+    "ResultsDataset",
     "StreamDataset",
     "TableDataset",
 ]

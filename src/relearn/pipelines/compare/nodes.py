@@ -19,6 +19,7 @@ from relearn.methods.last_layer_probe.config import LastLayerProbeConfig
 from relearn.methods.lora_ipc.config import LoraIpcConfig
 from relearn.methods.zap.config import ZapConfig
 from relearn.parameters import StorageConfig
+from relearn.pipelines.compare.gathering import gather
 from relearn.provenance import Provenance, digest
 from relearn.reports.config import METHODS, CompareConfig
 
@@ -41,6 +42,7 @@ def compare_records(
     grow: GrowConfig,
     lora_ipc: LoraIpcConfig,
     last_layer_probe: LastLayerProbeConfig,
+    results_so_far: Mapping[str, Any] | None = None,
     **tables: Any,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the table of comparisons and the decision on each method.
@@ -52,6 +54,7 @@ def compare_records(
         grow: Parameters of the method, likewise.
         lora_ipc: Parameters of the method, likewise.
         last_layer_probe: Parameters of the method, likewise.
+        results_so_far: What any method left, which gives way to ``tables``.
         tables: ``<method>_records``, ``<method>_costs``, ``<method>_diagnostics`` and
             ``<method>_recommendation``.
 
@@ -64,6 +67,7 @@ def compare_records(
     from relearn.pipelines.compare.origin import origin_of_run
     from relearn.reports.summary import decision_document
 
+    tables = gather(results_so_far, tables)
     _require_records(tables)
     configs = _configs(zap, forget_relearn, grow, lora_ipc, last_layer_probe)
     found = {m: _judge_method(m, c, compare, tables) for m, c in configs.items()}
@@ -84,6 +88,7 @@ def draw_comparison(
     grow: GrowConfig,
     lora_ipc: LoraIpcConfig,
     last_layer_probe: LastLayerProbeConfig,
+    results_so_far: Mapping[str, Any] | None = None,
     **tables: Any,
 ) -> tuple[Figure, Figure]:
     """Return the paired differences of all methods that were run, and what the arms cost.
@@ -95,6 +100,7 @@ def draw_comparison(
         grow: Parameters of the method.
         lora_ipc: Parameters of the method.
         last_layer_probe: Parameters of the method.
+        results_so_far: What any method left, which gives way to ``tables``.
         tables: ``<method>_records``, ``<method>_costs`` and ``<method>_recommendation``.
     """
     import pandas as pd
@@ -104,6 +110,7 @@ def draw_comparison(
     from relearn.reports.figures import draw_differences
     from relearn.reports.method_figures import draw_costs
 
+    tables = gather(results_so_far, tables)
     _require_records(tables)
     comparisons, costs, baselines = [], [], []
     configs = _configs(zap, forget_relearn, grow, lora_ipc, last_layer_probe)
@@ -127,6 +134,7 @@ def write_report(
     data_card: Mapping[str, Any],
     difference_figure: bytes,
     cost_figure: bytes,
+    results_so_far: Mapping[str, Any] | None = None,
     **left: Any,
 ) -> dict[str, Any]:
     """Return the report as HTML and Markdown, with the rows that kedro-viz previews.
@@ -138,12 +146,14 @@ def write_report(
         data_card: What the images are.
         difference_figure: PNG of the paired differences.
         cost_figure: PNG of the costs.
+        results_so_far: What any method left, which gives way to ``left``.
         left: ``<method>_records``, and what a method left beside them: ``_interventions``,
             ``_ledger_check``, ``_recommendation``, ``_diagnostics``.
     """
     from relearn.reports.document import Picture, report_content, write_html, write_markdown
     from relearn.reports.summary import closing_message, methods_of
 
+    left = gather(results_so_far, left)
     methods = methods_of(decision)
     run = {m: e for m, e in methods.items() if e["verdict"] != "not run"}
     parts = {method: _part_of(method, entry, left) for method, entry in run.items()}
