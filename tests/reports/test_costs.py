@@ -7,7 +7,7 @@ import pytest
 from made_up import zap_costs
 
 from relearn.errors import EvidenceError
-from relearn.reports.costs import cost_of, cost_ratio, cost_rows, cost_table
+from relearn.reports.costs import cost_grid, cost_of, cost_ratio, cost_table
 
 
 def test_the_ratio_is_the_mean_over_that_of_the_baseline():
@@ -37,9 +37,25 @@ def test_a_cost_that_is_not_finite_is_refused():
 
 def test_the_reading_table_has_a_cell_per_arm_and_bytes_in_mebibytes():
     table = cost_table(zap_costs(), method="zap", baseline="iid").to_dict("records")
-    rows = dict(cost_rows(table))
-    assert len(rows["train seconds"]) == 4
+    heads, rows = cost_grid(table)
+    rows = dict(rows)
+    assert len(rows["train seconds"]) == len(heads) == 4
     assert rows["peak memory"][0] == "772 MiB (1.00x)"
+
+
+def test_many_arms_stand_below_each_other_with_the_same_cells():
+    table = cost_table(zap_costs(), method="zap", baseline="iid").to_dict("records")
+    heads, rows = cost_grid(table)
+    abreast = {
+        (label, arm): c for label, cells in rows for arm, c in zip(heads, cells, strict=True)
+    }
+    more = [row | {"arm": f"{row['arm']}_{k}"} for row in table for k in range(2)]
+
+    heads, rows = cost_grid(more)
+
+    below = {(head, arm): c for arm, cells in rows for head, c in zip(heads, cells, strict=True)}
+    assert [label for label, _ in rows] == list(dict.fromkeys(row["arm"] for row in more))
+    assert below == {(h, f"{a}_{k}"): c for (h, a), c in abreast.items() for k in range(2)}
 
 
 def test_shares_and_times_too_short_to_feel_have_no_ratio():

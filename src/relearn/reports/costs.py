@@ -28,6 +28,10 @@ def unit_of(metric: str) -> str:
     return _UNITS.get(metric.rsplit("_", 1)[-1], "")
 
 
+ARMS_ABREAST = 5
+"""Arms up to which they are the columns of the table of costs; a page holds no more."""
+
+
 def cost_table(costs: pd.DataFrame, *, method: str, baseline: str) -> pd.DataFrame:
     """Return mean and spread over seeds of every cost, with the ratio to the baseline.
 
@@ -83,26 +87,24 @@ def cost_of(table: pd.DataFrame, *, arm: str, metric: str = TRAIN_SECONDS) -> fl
     return float(rows.iloc[0]) if len(rows) else None
 
 
-def cost_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return one row per cost with one cell per arm, fit for reading.
+def cost_grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return heads and rows fit for reading: arms side by side, or below each other if many.
 
     Args:
         rows: Records of the table from ``cost_table``.
 
     Returns:
-        Label, and per arm (in order of appearance) mean +- spread, unit and ratio; a dash where
-        an arm has no such cost.
+        Heads of the columns, and rows of a label and its cells: mean +- spread, unit and ratio; a
+        dash where an arm has no such cost. Up to ``ARMS_ABREAST`` arms are the columns.
     """
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     found = {(row["metric"], row["arm"]): _cell(row) for row in rows}
-    return [
-        (
-            metric.replace("_", " ").removesuffix(" bytes"),
-            [found.get((metric, a), "-") for a in arms],
-        )
-        for metric in metrics
-    ]
+    labels = [metric.replace("_", " ").removesuffix(" bytes") for metric in metrics]
+    if len(arms) > ARMS_ABREAST:
+        return labels, [(a, [found.get((m, a), "-") for m in metrics]) for a in arms]
+    cells = [[found.get((m, a), "-") for a in arms] for m in metrics]
+    return arms, list(zip(labels, cells, strict=True))
 
 
 def _cell(row: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from relearn.reports.costs import cost_rows
+from relearn.reports.costs import cost_grid
 from relearn.reports.plain_tables import divide
 from relearn.reports.summary import HEADINGS, methods_of
 from relearn.reports.wording import scale_of
@@ -111,13 +111,14 @@ def _section(method: str, entry: Mapping[str, Any], part: MethodPart) -> dict[st
     """Return what the templates need about one method that was run."""
     numbers = {k: v for k, v in part.diagnostics.items() if k not in ("findings", "gate")}
     divided = divide(numbers, shown=_cell)
+    cost_heads, costs = cost_grid(entry["costs"])
     advice = {k: v for k, v in part.recommendation.items() if k != "recommendation"}
     return {
         "method": method,
         "entry": entry,
         "asked": entry.get("asked_shown", []),
-        "cost_arms": list(dict.fromkeys(row["arm"] for row in entry["costs"])),
-        "costs": cost_rows(entry["costs"]),
+        "cost_heads": cost_heads,
+        "costs": costs,
         "pictures": part.pictures,
         "sentences": [str(text) for text in part.diagnostics.get("findings", ())],
         "diagnostics": flat_rows(divided.rest),
