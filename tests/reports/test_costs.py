@@ -53,7 +53,7 @@ def test_many_arms_stand_below_each_other_with_the_same_cells():
 
     heads, rows = cost_grid(more)
 
-    below = {(head, arm): c for arm, cells in rows for head, c in zip(heads, cells, strict=True)}
+    below = {(b, a): c for a, cells in rows for b, c in zip(heads, cells, strict=True)}
     assert [label for label, _ in rows] == list(dict.fromkeys(row["arm"] for row in more))
     assert below == {(h, f"{a}_{k}"): c for (h, a), c in abreast.items() for k in range(2)}
 
