@@ -162,6 +162,26 @@ def test_a_convolutional_stem_gives_as_many_tokens_as_patches():
     assert grids[0].shape == grids[1].shape == (1, 16, 7, 7)
 
 
+def test_the_pooled_stem_gives_five_by_five_tokens_and_its_statistics_rest_once_frozen():
+    net = build_fresh(architecture("vision_transformer", stem="pooled"), seed=0).train()
+    images = torch.rand(8, 1, 28, 28)
+    assert net.stem(images).shape == (8, 16, 5, 5)
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    moved = [norm.running_mean.clone() for norm in norms]
+    assert all(mean.abs().sum() > 0 for mean in moved)
+    net.stem.requires_grad_(False)
+    maps = net.stem(images)
+    assert all(torch.equal(n.running_mean, m) for n, m in zip(norms, moved, strict=True))
+    torch.testing.assert_close(maps, net.eval().stem(images))
+
+
+def test_an_image_too_small_for_the_pooled_stem_is_refused():
+    with pytest.raises(ParameterError, match=r"patch_size: 8 is too much .* images of 12 pixels"):
+        build_fresh(
+            architecture("vision_transformer", size=12, stem="pooled", patch_size=8), seed=0
+        )
+
+
 def test_patches_that_do_not_divide_the_image_are_refused():
     with pytest.raises(ParameterError, match="patch_size: 5 does not divide the image of 28"):
         build_fresh(architecture("vision_transformer", patch_size=5), seed=0)
@@ -197,6 +217,10 @@ def test_the_name_chooses_the_block_of_options():
         (
             {"vision_transformer": TRANSFORMER | {"stem": "convolution", "patch_size": 6}},
             "expected a power of two",
+        ),
+        (
+            {"vision_transformer": TRANSFORMER | {"stem": "pooled", "patch_size": 1}},
+            "expected a power of two from 2 on",
         ),
     ],
 )

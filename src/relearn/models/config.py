@@ -64,7 +64,9 @@ class TransformerConfig(Strict):
         heads: Attention heads.
         mlp_ratio: Hidden units of a block's perceptron over ``width``.
         stem: ``patch`` cuts patches out by one strided convolution; ``convolution`` halves the
-            image by 3x3 convolutions until a pixel is a patch (a power of two).
+            image by 3x3 convolutions until a pixel is a patch (a power of two); ``pooled`` has as
+            many 3x3 convolutions without a border, each with batch norm and max pooling, so that 28
+            pixels at patch_size 4 give 5 x 5 tokens.
         dropout: Share of units dropped while training, 0 to below 1.
     """
 
@@ -73,17 +75,19 @@ class TransformerConfig(Strict):
     depth: int = Field(ge=1, le=64)
     heads: int = Field(ge=1, le=64)
     mlp_ratio: float = Field(gt=0, le=16)
-    stem: Literal["patch", "convolution"]
+    stem: Literal["patch", "convolution", "pooled"]
     dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width: got {self.width}, expected a multiple of heads={self.heads}")
-        if self.stem == "convolution" and self.patch_size & (self.patch_size - 1):
+        least = {"patch": 1, "convolution": 1, "pooled": 2}[self.stem]
+        halves = self.stem != "patch" and self.patch_size & (self.patch_size - 1)
+        if halves or self.patch_size < least:
             raise ValueError(
-                f"patch_size: got {self.patch_size}, expected a power of two "
-                "for stem: convolution (each convolution halves the image)"
+                f"patch_size: got {self.patch_size}, expected a power of two from {least} on "
+                f"for stem: {self.stem} (each convolution halves the image)"
             )
         return self
 

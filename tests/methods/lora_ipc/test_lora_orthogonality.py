@@ -41,7 +41,7 @@ def test_the_penalty_is_that_of_the_whole_gram_matrix_with_its_gradient():
 
 
 def test_the_penalty_has_a_gradient_where_it_is_zero():
-    adapters = tiny_adapters(initialisation="orthonormal")
+    adapters = tiny_adapters(initialisation="orthonormal_apart")
     adapters.begin_task([0, 1], seed=0)
     loss = SoftOrthogonality(adapters.matrices.values()).penalty()
     loss.backward()
@@ -57,7 +57,7 @@ def test_without_modules_there_is_nothing_to_punish():
 
 
 def test_the_hard_way_keeps_every_task_orthonormal():
-    adapters = tiny_adapters(initialisation="orthonormal")
+    adapters = tiny_adapters(initialisation="orthonormal_apart")
     for task in range(4):
         adapters.begin_task([2 * task, 2 * task + 1], seed=3)
         hard = HardOrthogonality(adapters.matrices.values())
@@ -125,3 +125,16 @@ def test_the_first_factor_is_spread_as_it_is_called(kind, bound):
     drawn = torch.cat([m.a.detach().flatten() for m in adapters.matrices.values()])
     assert float(drawn.abs().max()) <= bound
     assert float(drawn.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(("kind", "apart"), [("orthonormal", False), ("orthonormal_apart", True)])
+def test_orthonormal_columns_lie_apart_from_earlier_ones_on_request_only(kind, apart):
+    adapters = tiny_adapters(initialisation=kind)
+    for task in range(2):
+        adapters.begin_task([2 * task, 2 * task + 1], seed=3)
+        for matrix in adapters.matrices.values():
+            a = matrix.a.detach()
+            torch.testing.assert_close(a.T @ a, torch.eye(a.shape[1]))
+            cross = (matrix.history_a.T @ a).abs().sum()
+            assert not task or (float(cross) < 1e-5) == apart
+        adapters.finish_task()

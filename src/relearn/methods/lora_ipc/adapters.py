@@ -252,8 +252,9 @@ class Adapters:
         door = f"lora_ipc.factors.{self.tasks}.{name}"
         a = first_factor(matrix.place.in_features, rank, kind, seed=seed, door=door)
         a = a.to(matrix.history_a)
-        if kind == "orthonormal":
-            a, _ = complement(a, basis_of(matrix))
+        if kind.startswith("orthonormal"):
+            apart = kind == "orthonormal_apart"
+            a, _ = complement(a, basis_of(matrix) if apart else a[:, :0])
         return a, a.new_zeros(rank, matrix.place.out_features)
 
     def _refresh(self, snapshot: Snapshot) -> None:

@@ -28,7 +28,7 @@ class Settings:
         alpha: s = alpha / rank.
         planned_tasks: Modules that a matrix may come to have; planned_tasks * rank <= d_in.
         omega: Whether the weights of earlier modules are trained; else they stay 1.
-        initialisation: Of A: ``official``, ``fan_in`` or ``orthonormal``.
+        initialisation: Of A: one of ``orthogonality.INITIALISATIONS``.
         k_uses_q_mask: Repeats an error of the official code: whether k gets a module is asked of
             the mask of q.
     """

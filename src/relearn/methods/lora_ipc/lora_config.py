@@ -25,14 +25,15 @@ class LoraConfig(Strict):
         rank: Columns of A; planned tasks times rank may not exceed the narrowest d_in.
         alpha: Modules are added with the factor s = alpha / rank.
         initialisation: Of A: ``official`` U(-1, 1) / sqrt(rank), ``fan_in`` U(-1, 1) / sqrt(d_in),
-            ``orthonormal``; B begins as zero.
+            ``orthonormal`` columns, or ``orthonormal_apart``: these, orthogonal to earlier modules
+            too (where orthogonality is off, just orthonormal); B begins as zero.
         k_uses_q_mask: Repeats an error of the official code: k gets a module where q is not frozen.
     """
 
     kinds: str = Field(min_length=1)
     rank: int = Field(ge=1, le=4096)
     alpha: float = Field(gt=0)
-    initialisation: Literal["official", "fan_in", "orthonormal"]
+    initialisation: Literal["official", "fan_in", "orthonormal", "orthonormal_apart"]
     k_uses_q_mask: bool
 
     @field_validator("kinds")

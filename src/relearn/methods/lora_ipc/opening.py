@@ -50,15 +50,21 @@ def open_body(
     if training.body == FULL:
         return FullBody(net, find_head(net).name, knobs.names)
     taskwise = training.body == TASKWISE
+    apart = (training.orthogonality or config.orthogonality.mode) != "off"
     settings = Settings(
         kinds=knobs.names,
         rank=knobs.rank if taskwise else config.rivals.shared_rank,
         alpha=knobs.alpha,
         planned_tasks=tasks.planned if taskwise else 1,
         omega=config.omega.enabled and training.omega,
-        initialisation=knobs.initialisation,
+        initialisation=knobs.initialisation if apart else _alone(knobs.initialisation),
         k_uses_q_mask=knobs.k_uses_q_mask,
     )
     if taskwise:
         return TaskwiseBody(net, settings)
     return SharedBody(net, settings, outputs=range(tasks.outputs), seed=seed)
+
+
+def _alone(initialisation: str) -> str:
+    """Return how A begins where nothing keeps modules apart; an ablation must not begin apart."""
+    return "orthonormal" if initialisation == "orthonormal_apart" else initialisation

@@ -31,9 +31,9 @@ from relearn.errors import TrainingError
 if TYPE_CHECKING:
     from relearn.methods.lora_ipc.modules import AdaptedMatrix
 
-INITIALISATIONS = ("official", "fan_in", "orthonormal")
+INITIALISATIONS = ("official", "fan_in", "orthonormal", "orthonormal_apart")
 """How A begins: U(-1, 1) / sqrt(r), as the official code draws it; U(-1, 1) / sqrt(d_in), as LoRA
-does; or orthonormal columns, orthogonal to those of earlier modules."""
+does; orthonormal columns; or these, orthogonal to those of earlier modules."""
 
 _EPSILON = 1e-12  # the root has no derivative at 0, where A is orthonormal already
 
@@ -46,13 +46,13 @@ def first_factor(
     Args:
         in_features: d_in.
         rank: Columns.
-        initialisation: One of ``INITIALISATIONS``; ``orthonormal`` gives normal numbers, which
+        initialisation: One of ``INITIALISATIONS``; the last two give normal numbers, which
             ``complement`` makes orthonormal.
         seed: Of the run.
         door: Name of the draw.
     """
     generator = generator_of(seed, door)
-    if initialisation == "orthonormal":
+    if initialisation.startswith("orthonormal"):
         return torch.randn(in_features, rank, generator=generator)
     fan_in = rank if initialisation == "official" else in_features
     bound = fan_in**-0.5
