@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from ridge_work import peak_megabytes, resident_megabytes
 
@@ -21,25 +22,40 @@ TAPS = ("stages.1.0", "features")
 NAME = "preact_resnet"
 
 
-def _made(images: int, side: int, width: int) -> tuple[Body, Split, tuple[TapPoint, ...]]:
+def _made(
+    images: int, side: int, width: int, kept: str
+) -> tuple[Body, Split, tuple[TapPoint, ...]]:
     options = {"width": width, "depth": 8}
     architecture = Architecture(NAME, 3, side, CLASSES, options, (0.5,) * 3, (0.25,) * 3)
     body = body_of(build_fresh(architecture, seed=0), architecture)
+    split = _read(kept, images) if kept else _drawn(images, side)
+    return body, split, choose_taps(body, split.images[:2], TAPS, widest=2048)
+
+
+def _read(kept: str, images: int) -> Split:
+    with np.load(kept) as stored:
+        found = [torch.from_numpy(stored[name][:images]) for name in ("images", "labels")]
+    if len(found[0]) < images:
+        raise ValueError(f"--images: got {len(found[0])} training images, expected {images}")
+    return Split(*found)
+
+
+def _drawn(images: int, side: int) -> Split:
     door = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (images, 3, side, side), generator=door, dtype=torch.uint8)
-    split = Split(pixels, torch.arange(images) % CLASSES)
-    return body, split, choose_taps(body, pixels[:2], TAPS, widest=2048)
+    return Split(pixels, torch.arange(images) % CLASSES)
 
 
-def streamed(images: int, side: int, width: int) -> Callable[[], float]:
+def streamed(images: int, side: int, width: int, kept: str = "") -> Callable[[], float]:
     """Return a repetition that reads all images into sums and returns their number.
 
     Args:
         images: Number of images.
         side: Height = width in pixels.
         width: Channels of the body's first stage.
+        kept: File with the arrays ``images`` and ``labels``; empty: they are drawn.
     """
-    body, split, taps = _made(images, side, width)
+    body, split, taps = _made(images, side, width, kept)
 
     def repetition() -> float:
         sums = {tap: RidgeSums(tap.width, CLASSES) for tap in taps}
@@ -49,15 +65,16 @@ def streamed(images: int, side: int, width: int) -> Callable[[], float]:
     return repetition
 
 
-def streamed_megabytes(images: int, side: int, width: int) -> Callable[[], float]:
+def streamed_megabytes(images: int, side: int, width: int, kept: str = "") -> Callable[[], float]:
     """Return a repetition that says by how much reading raised the memory of its process.
 
     Args:
         images: As for ``streamed``.
         side: As for ``streamed``.
         width: As for ``streamed``.
+        kept: As for ``streamed``.
     """
-    repetition = streamed(images, side, width)
+    repetition = streamed(images, side, width, kept)
     streamed(2, side, 4)()  # what libraries take at their first call
 
     def growth() -> float:
@@ -68,14 +85,15 @@ def streamed_megabytes(images: int, side: int, width: int) -> Callable[[], float
     return growth
 
 
-def bound_megabytes(images: int, side: int, width: int) -> float:
+def bound_megabytes(images: int, side: int, width: int, kept: str = "") -> float:
     """Return what ``streamed`` takes at most, in MiB: one batch and the sums.
 
     Args:
         images: As for ``streamed``; more of them take no more.
         side: As for ``streamed``.
         width: As for ``streamed``.
+        kept: As for ``streamed``.
     """
-    body, split, taps = _made(min(images, 2), side, width)
+    body, split, taps = _made(min(images, 2), side, width, kept)
     sums = sum(memory_bound(tap.width, CLASSES, rows=0) for tap in taps)
     return (stream_bytes(body, split.images, taps, batch=BATCH) + sums) / 2**20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from relearn.evaluation.config import BEST_ON_VALIDATION
 from relearn.parameters import SeedsConfig, StorageConfig
 from relearn.pipelines.last_layer_probe import nodes, reading
 from relearn.pipelines.last_layer_probe.tables import sensitivity_table, width_laws
+from relearn.pipelines.last_layer_probe.verdict_study import regret_of
 from relearn.provenance import Provenance, digest
 from relearn.reports.probe_figures import draw_depth, probe_figures
 from relearn.training.config import ExecutionConfig, PretrainConfig
@@ -233,6 +235,44 @@ def test_the_study_of_verdicts_holds_each_case_against_full_training(tmp_path):
     assert {c["images"] for c in regret["cases"]} >= {"plain", "noisy_labels", "permuted_labels"}
     assert all(told["verdict"] == "FAIL" for told in road.recommendation["controls"].values())
     assert any("cases" in line for line in road.diagnostics["findings"])
+
+
+class Told:
+    """A reading of made-up records: one body beside linear and full, with luck on validation."""
+
+    def __init__(self, verdict: str, head: float) -> None:
+        from relearn.methods.last_layer_probe.arms import Arm
+
+        self.word = verdict
+        self.arms = {
+            "linear": Arm("linear", "linear"),
+            "noise_body": Arm("noise_body", "noise"),
+            "full": Arm("full", "full"),
+        }
+        self.test = {"linear": {0: 0.5}, "noise_body": {0: head}, "full": {0: 0.8}}
+        self.validation = {"linear": 0.5, "noise_body": 0.9, "full": 0.8}
+
+    def verdict(self, arm):
+        del arm
+        return SimpleNamespace(verdict=self.word)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "head", "shipped", "regret", "saved"),
+    [
+        ("FAIL", 0.3, "linear", 0.3, 7.0),  # though its head is ahead on validation images
+        ("WEAK", 0.6, "noise_body", 0.2, 7.0),
+        ("PROMISING", 0.7, "full", 0.0, 0.0),
+        ("PASS", 0.9, "noise_body", 0.0, 7.0),
+    ],
+)
+def test_each_verdict_ships_what_it_says(verdict, head, shipped, regret, saved):
+    reading_of = Told(verdict, head)
+    found = regret_of(reading_of, {"full": {"train_seconds": 7.0}})  # type: ignore[arg-type]
+    (case,) = found["cases"]
+    assert case["shipped"] == shipped
+    assert case["regret"] == pytest.approx(regret)
+    assert found["seconds_saved"] == saved
 
 
 def test_the_rule_for_the_treated_arm_is_the_default():

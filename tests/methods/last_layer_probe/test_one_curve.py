@@ -56,8 +56,40 @@ def test_the_curve_gives_the_kernel_of_the_walk(name, dtype, close, monkeypatch)
 def test_smooth_compositions_have_a_curve_in_single_precision(name):
     curve = curve_of(SKELETONS[name], dtype=torch.float32)
     assert curve is not None
-    assert len(curve.coefficients) <= 25
-    assert (len(curve.coefficients) == 2) == (name == "step")  # 1 - theta / pi
+    assert len(curve.whole.coefficients) <= 25
+    assert (len(curve.whole.coefficients) == 2) == (name == "step")  # 1 - theta / pi
+    assert [part.variable.name for part in curve.parts] == ["itself", "root"]
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("name", ["relu", "leaky", "step"])
+def test_every_polynomial_of_a_curve_gives_what_the_angle_gives(name, dtype, close):
+    curve = curve_of(SKELETONS[name], dtype=dtype)
+    assert curve.parts
+    for part in curve.parts:
+        rho = torch.linspace(part.variable.least, part.variable.most, 999, dtype=dtype)
+        by_angle = curve.whole.of(rho.clone(), torch.empty_like(rho))
+        by_part = part.of(rho.clone(), torch.empty_like(rho))
+        assert float((by_part - by_angle).abs().max()) < close
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "variable"),
+    [
+        (-0.5, 0.5, "itself"),
+        (-0.2, 1.0, "root"),
+        (0.0, 1 + 1e-6, "root"),  # rounding
+        (-0.3, 0.6, "angle"),
+        (-1.0, 1.0, "angle"),
+        (0.0, math.nan, "angle"),
+    ],
+)
+def test_numbers_take_the_cheapest_polynomial_that_holds_for_all_of_them(low, high, variable):
+    curve = curve_of(SKELETONS["relu"], dtype=torch.float32)
+    rho = torch.tensor([low, 0.0, high])
+    walked = curve.whole.of(rho.clone(), torch.empty_like(rho))
+    assert curve.chosen_for(rho).variable.name == variable
+    assert torch.allclose(curve.of(rho, torch.empty(3)), walked, atol=1e-6, equal_nan=True)
 
 
 def test_compositions_of_jumps_have_none_and_are_walked():

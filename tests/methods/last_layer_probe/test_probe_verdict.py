@@ -9,6 +9,7 @@ from tiny_probe import tiny_config
 
 from relearn.methods.last_layer_probe.arms import arms_of
 from relearn.methods.last_layer_probe.ladder import (
+    Gap,
     best_probe,
     mismatch,
     neighbours,
@@ -89,8 +90,26 @@ def test_the_best_on_validation_stands_for_its_rung_and_controls_never_do():
 def test_gaps_speak_only_when_they_are_clear():
     assert "limit is not reached" in said_of(("random", "kernel"), 0.1, clear=True)
     assert "reached their limit" in said_of(("random", "kernel"), 0.1, clear=False)
-    assert "harms" in said_of(("frozen", "unfrozen"), -0.1, clear=True)
-    assert "lie level" in mismatch({"linear": "linear", "random": "r", "kernel": "k"}, [])
+    assert "ends below the best one" in said_of(("frozen", "unfrozen"), -0.1, clear=True)
+
+
+@pytest.mark.parametrize(
+    ("over_pixels", "over_random", "level"),
+    [
+        ((0.02, True), (0.0, False), False),
+        ((-0.002, False), (0.023, True), False),  # the limit beats pixels
+        ((-0.03, True), (0.01, True), True),  # the limit is over random bodies, below pixels
+        ((0.005, False), (0.005, False), True),
+        ((-0.03, True), (0.0, False), True),
+    ],
+)
+def test_pixels_count_as_unbeaten_only_where_the_limit_does_not_beat_them(
+    over_pixels, over_random, level
+):
+    pairs = (("linear", "r", *over_pixels), ("r", "k", *over_random))
+    gaps = [Gap(below, above, mean, None, None, clear, "") for below, above, mean, clear in pairs]
+    rungs = {"linear": "linear", "random": "r", "kernel": "k"}
+    assert bool(mismatch(rungs, gaps)) == level
     assert mismatch({"linear": "linear"}, []) == ""
 
 

@@ -166,7 +166,9 @@ def _control(config: LastLayerProbeConfig) -> Arm:
 
 
 def _noise(config: LastLayerProbeConfig) -> Arm:
-    return Arm(NOISE, "noise", replicas=max(replicas_of(config, body_labels(config)[0])))
+    """Return the body of noise, of a middling width: more noise is no better."""
+    widths = replicas_of(config, body_labels(config)[0])
+    return Arm(NOISE, "noise", replicas=widths[len(widths) // 2])
 
 
 def under(arm: Arm, condition: str) -> Arm:

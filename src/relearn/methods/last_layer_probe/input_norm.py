@@ -106,14 +106,25 @@ def place(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int = 3) -> 
     return images
 
 
-def check_inputs(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int = 3) -> None:
-    """Raise an error where inputs cannot be placed.
+def check_inputs(
+    x: Tensor,
+    skeleton: Skeleton,
+    norm: InputNorm,
+    *,
+    patch: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return the lengths of inputs, or raise an error where they cannot be placed.
 
     Args:
         x: As in ``embed``.
         skeleton: Likewise.
         norm: Likewise.
         patch: Likewise.
+        dtype: Of the lengths; None: that of ``x``.
+
+    Returns:
+        Shape (n,).
 
     Raises:
         DataError: As ``embed``.
@@ -124,15 +135,16 @@ def check_inputs(x: Tensor, skeleton: Skeleton, norm: InputNorm, *, patch: int =
     if patch < 1 or patch % 2 == 0:
         raise ParameterError(f"last_layer_probe.patch: got {patch}, expected an odd number >= 1")
     _check(x, skeleton)
-    _check_lengths(x, norm)
+    lengths = _lengths(x, norm, dtype)
     if norm != "pair":
-        return
+        return lengths
     low, high = (float(each) for each in x.detach().aminmax())
     if low < 0 or high > 1:
         raise ParameterError(
             f"{PARAMETER}: pair needs values from 0 to 1, got {low:g} to {high:g}; expected pixels "
             "in 0..1, or input_norm: patch"
         )
+    return lengths
 
 
 def _check(x: Tensor, skeleton: Skeleton) -> None:
@@ -153,8 +165,11 @@ def _check(x: Tensor, skeleton: Skeleton) -> None:
         )
 
 
-def _check_lengths(x: Tensor, norm: InputNorm) -> None:
-    lengths = x.detach().flatten(1).norm(dim=1)
+def _lengths(x: Tensor, norm: InputNorm, dtype: torch.dtype | None) -> Tensor:
+    dtype = dtype or x.dtype
+    wide = torch.promote_types(x.dtype, dtype)
+    flat = x.detach().flatten(1)
+    lengths: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=wide).to(dtype)
     if not bool(torch.isfinite(lengths).all()):
         raise DataError(
             "last_layer_probe: got NaN, infinite or overflowing inputs, expected finite numbers"
@@ -166,6 +181,7 @@ def _check_lengths(x: Tensor, norm: InputNorm) -> None:
             f"{PARAMETER}: {len(empty)} inputs have zero norm (index {first}), which {norm!r} "
             "cannot place on a sphere; expected other inputs, or input_norm: patch or pair"
         )
+    return lengths
 
 
 def _pairs(images: Tensor) -> Tensor:

@@ -29,7 +29,12 @@ from relearn.methods.last_layer_probe.layer_walk import (
     tile,
     walk_of,
 )
-from relearn.methods.last_layer_probe.one_curve import curve_of, kernel_along, mirror_squares
+from relearn.methods.last_layer_probe.one_curve import (
+    Vectors,
+    curve_of,
+    kernel_along,
+    mirror_squares,
+)
 from relearn.methods.last_layer_probe.scratch import Scratch
 from relearn.methods.last_layer_probe.sides import Side, keeps_unit, side_of
 
@@ -83,7 +88,8 @@ def dual_kernel(
             diagonal.
         input_norm: How inputs are placed on spheres; None: ``default_norm``.
         patch: Pixels along each side with ``input_norm="patch"``.
-        block: Most inputs along each side of a tile, at least 1.
+        block: Most inputs along each side of a tile, at least 1. Where one node sees the whole
+            input it cuts symmetric kernels alone.
         dtype: float32 or float64, in which everything is computed.
 
     Returns:
@@ -101,10 +107,14 @@ def dual_kernel(
     if norm == "global" and skeleton.grid == (1, 1) and not asked:
         curve = curve_of(skeleton, dtype=dtype)
         if curve is not None:
-            for each in (x,) if y is None else (x, y):
-                check_inputs(each, skeleton, norm)
-            flat = None if y is None else y.detach().to(dtype).flatten(1)
-            return kernel_along(curve, x.detach().to(dtype).flatten(1), flat, block=block)
+            vectors = [
+                Vectors(
+                    each.detach().to(dtype).flatten(1),
+                    check_inputs(each, skeleton, norm, dtype=dtype),
+                )
+                for each in ((x,) if y is None else (x, y))
+            ]
+            return kernel_along(curve, *vectors, block=block)
     left = embed(x.to(dtype), skeleton, norm, patch=patch)
     right = None if y is None else embed(y.to(dtype), skeleton, norm, patch=patch)
     walk = walk_of(skeleton, dtype=dtype, device=x.device)

@@ -89,7 +89,7 @@ _SAYS = {
     ("frozen", "unfrozen"): (
         "the last blocks are worth training on",
         "unfreezing adds nothing: ship the head",
-        "unfreezing harms: too few images for so many weights",
+        "unfreezing, which starts at the last tap point, ends below the best one: ship its head",
     ),
     ("probe", "full"): (
         "full training pays: budget for it",
@@ -133,15 +133,23 @@ def said_of(pair: tuple[str, str], mean: float, *, clear: bool) -> str:
 def mismatch(rungs: Mapping[str, str], gaps: Sequence[Gap]) -> str:
     """Return a sentence where neither random bodies nor their limit beat pixels; empty otherwise.
 
+    The limit beats pixels where it is clearly over random bodies and the two gaps add up to a gain.
+
     Args:
         rungs: As from ``rungs_of``.
         gaps: Between neighbours.
     """
-    wanted = {rungs.get("random"), rungs.get("kernel")} - {None}
-    beaten = {g.above for g in gaps if g.below == rungs.get("linear") and g.clear and g.mean > 0}
-    if wanted and rungs.get("random") in wanted and not beaten & wanted:
-        return (
-            "pixels, random features and their limit lie level: the skeleton does not suit these "
-            "images, or the task is linear"
-        )
-    return ""
+    linear, random, kernel = (rungs.get(name) for name in ("linear", "random", "kernel"))
+    if random is None:
+        return ""
+    over = {(gap.below, gap.above): gap for gap in gaps}
+    first, second = over.get((str(linear), random)), over.get((random, str(kernel)))
+    gain = first.mean if first else 0.0
+    if first and first.clear and gain > 0:
+        return ""
+    if second and second.clear and second.mean > 0 and gain + second.mean > 0:
+        return ""
+    return (
+        "neither random features nor their limit beat pixels: the skeletons do not suit these "
+        "images, or the task is linear"
+    )

@@ -7,7 +7,7 @@ curve (``curve``), the layers are walked one by one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STRIP = 1 << 17
 """Numbers that go along the curve at a time: half a megabyte in float32."""
+ROWS = 4096
+"""Rows whose products are taken at once where no half is spared: fewer make them slower."""
 
 
 def curve_of(skeleton: Skeleton, *, dtype: torch.dtype) -> Curve | None:
@@ -42,36 +44,49 @@ def curve_of(skeleton: Skeleton, *, dtype: torch.dtype) -> Curve | None:
     return skeleton.curves[key]
 
 
-def kernel_along(curve: Curve, x: Tensor, y: Tensor | None, *, block: int) -> Tensor:
-    """Return the kernel of vectors of any length, of which only the direction counts.
+class Vectors(NamedTuple):
+    """Inputs of any length, of which only the direction counts.
+
+    Attributes:
+        values: Shape (n, dimension).
+        lengths: Shape (n,), none 0.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+
+def kernel_along(curve: Curve, x: Vectors, y: Vectors | None = None, *, block: int) -> Tensor:
+    """Return the kernel of vectors.
 
     Products are taken by strips, each of which goes along the curve while the caches hold it.
 
     Args:
         curve: Of the skeleton.
-        x: Shape (n, dimension), none of norm 0.
-        y: Shape (m, dimension); None: the kernel of ``x`` with itself.
-        block: Rows of a strip.
+        x: n of them.
+        y: m others; None: the kernel of ``x`` with itself, of which the upper half is computed.
+        block: Rows of a strip of a symmetric kernel; others have ``ROWS``.
 
     Returns:
         Shape (n, m).
     """
     right = x if y is None else y
-    inverse, over = 1 / x.norm(dim=1, keepdim=True), 1 / right.norm(dim=1)
-    n, m = len(x), len(right)
-    kernel = x.new_empty(n, m)
-    height = min(block, n, max(1, STRIP // m))
-    scratch = x.new_empty(height, m)
-    for top in range(0, n, block):
-        rows, start = slice(top, min(top + block, n)), top if y is None else 0
+    step = block if y is None else ROWS
+    inverse, over = 1 / x.lengths[:, None], 1 / right.lengths
+    n, m = len(x.values), len(right.values)
+    kernel = x.values.new_empty(n, m)
+    height = min(step, n, max(1, STRIP // m))
+    scratch = x.values.new_empty(height, m)
+    for top in range(0, n, step):
+        rows, start = slice(top, min(top + step, n)), top if y is None else 0
         strip = kernel[rows, start:]
-        torch.mm(x[rows] * inverse[rows], right[start:].T, out=strip)
+        torch.mm(x.values[rows] * inverse[rows], right.values[start:].T, out=strip)
         for part in strip.split(height):
             curve.of(part.mul_(over[start:]), scratch[: len(part), start:])
         if y is None:
             kernel[rows.stop :, rows] = kernel[rows, rows.stop :].T
     if y is None:
-        mirror_squares(kernel, block)
+        mirror_squares(kernel, step)
         kernel.fill_diagonal_(1.0)
     return kernel
 
