@@ -69,6 +69,7 @@ class Measured(Strict):
         date: Year-month-day.
         machine: What it ran on.
         rule: Digest of what was said before the run: ``asked_digest`` in decision.json.
+        note: What else must be known to get the figure again; empty for nothing.
     """
 
     value: float
@@ -81,6 +82,7 @@ class Measured(Strict):
     date: str
     machine: str = Field(min_length=1)
     rule: str = Field(min_length=8)
+    note: str = ""
 
     @field_validator("date")
     @classmethod
@@ -180,9 +182,10 @@ def _measured(claim: Claim) -> str:
 
 
 def _note(ours: Measured) -> str:
+    more = f"; {ours.note}" if ours.note else ""
     return (
         f"- `{ours.profile}`: `{ours.command}`, commit `{ours.commit}`, {ours.date}, "
-        f"{ours.machine}; rule `{ours.rule[:12]}`"
+        f"{ours.machine}; rule `{ours.rule[:12]}`{more}"
     )
 
 

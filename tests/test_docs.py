@@ -99,6 +99,16 @@ def test_only_a_parity_profile_stands_beside_a_published_figure(tmp_path: Path) 
     assert "kedro run --env omniglot" in table
 
 
+def test_what_else_must_be_known_to_get_a_figure_again_stands_behind_its_command(
+    tmp_path: Path,
+) -> None:
+    note = "the environment was called glyphs then"
+
+    told = claims_table(read_claims(written(tmp_path, {**CARD, "ours": {**OURS, "note": note}})))
+
+    assert told.splitlines()[-1].endswith(f"; {note}")
+
+
 def test_the_readme_table_has_all_five_methods_in_the_order_of_the_report(tmp_path: Path) -> None:
     written(tmp_path, CARD)
 

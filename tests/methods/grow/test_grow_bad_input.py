@@ -17,6 +17,7 @@ from relearn.methods.grow.faults import (
     FrozenGroupError,
     GrowthError,
     ReplayError,
+    SharedParameterError,
     SpecError,
     UnknownGroupError,
     UntraceableError,
@@ -269,6 +270,54 @@ def test_a_weight_that_writes_and_reads_the_same_channels_is_left_alone() -> Non
     assert [g.name for g in planned.groups if g.grows] == ["hidden"]
     assert student.head.weight is student.words.weight
     assert off(teacher.double(), student.double(), words) <= 1e-12
+
+
+@pytest.mark.parametrize("pattern", ["words", "wor*"])
+def test_a_shared_parameter_that_is_asked_to_grow_is_refused(pattern: str) -> None:
+    teacher, words = TiedWords(), torch.tensor([[1, 2], [3, 4]])
+    before = digest_tensors(teacher.state_dict())
+
+    with pytest.raises(SharedParameterError, match=r"words cannot grow: words\.weight") as no:
+        plan(teacher, words, GrowthSpec(groups={pattern: 2.0}))
+
+    assert no.value.group == "words"
+    assert "linear at " in no.value.operation
+    assert one_line(no.value)
+    assert digest_tensors(teacher.state_dict()) == before
+
+
+def test_a_net_whose_only_channels_are_shared_is_refused() -> None:
+    teacher = TiedWords()
+    teacher.hidden = teacher.back = nn.Identity()
+    words = torch.tensor([[1, 2], [3, 4]])
+
+    with pytest.raises(SharedParameterError, match=r"^width: words cannot grow") as caught:
+        plan(teacher, words, GrowthSpec(width=2.0))
+
+    assert "embedding" in caught.value.operation or "linear" in caught.value.operation
+    assert plan(teacher, words, GrowthSpec()).groups == ()
+
+
+class LayerAndNumbers(nn.Module):
+    """A weight that multiplies as a layer and is added as plain numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.layer = nn.Linear(4, 6), nn.Linear(6, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return self.head(self.layer(x) + x @ (self.layer.weight * 2))
+
+
+def test_a_weight_used_as_layer_and_as_numbers_is_refused_when_asked_to_grow() -> None:
+    teacher = LayerAndNumbers()
+
+    with pytest.raises(SharedParameterError, match="layer cannot grow") as caught:
+        plan(teacher, torch.zeros(2, 4), GrowthSpec(groups={"layer": 2.0}))
+
+    assert caught.value.group == "layer"
 
 
 def test_a_module_that_is_called_twice_grows_with_both_places() -> None:

@@ -8,10 +8,20 @@ from grow_nets import classifier, images, off, randomised
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from relearn.methods.grow import apply, plan, random_layers, random_pad, verify
+from relearn.methods.grow import (
+    GrowthRecord,
+    apply,
+    plan,
+    random_layers,
+    random_pad,
+    replay,
+    verify,
+)
 from relearn.methods.grow.faults import DeepenError, UnknownGroupError
+from relearn.methods.grow.handed_on import layer_error
 from relearn.methods.grow.inserted import calibrate
 from relearn.methods.grow.spec import DepthSpec, GrowthSpec
+from relearn.provenance import digest_tensors
 
 INPUTS = images(2, count=6).float()
 
@@ -99,6 +109,37 @@ def test_calibrated_batch_norm_is_the_identity_in_float32_numbers_of_any_size() 
     torch.testing.assert_close(exact, seen.double(), rtol=1e-14, atol=1e-14)
     spread = seen.double().movedim(1, 0).flatten(1).std(1)[1:4]
     torch.testing.assert_close(norm.running_var[1:4].sqrt(), spread, rtol=0.01, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["identity", "residual"])
+def test_a_replay_on_the_teacher_has_the_students_very_layers(kind: str) -> None:
+    teacher = classifier()
+    student, record = deepened(teacher, DepthSpec("after", "2", layers=2, kind=kind), width=1.5)
+
+    again = replay(teacher, GrowthRecord.from_json(record.to_json()))
+
+    assert digest_tensors(again.state_dict()) == digest_tensors(student.state_dict())
+    assert record.certificate["worst_layer_error"] <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"), [("identity", "0"), ("identity", "1"), ("residual", "body.4")]
+)
+def test_a_layer_that_does_not_hand_on_is_found_without_any_image(kind: str, layer: str) -> None:
+    teacher = classifier()
+    student, record = deepened(teacher, DepthSpec("after", "2", kind=kind))
+    with torch.no_grad():
+        student[2][1].get_submodule(layer).weight.add_(1e-6)
+
+    assert layer_error(student, record.depth) > 1e-8
+
+
+def test_a_layer_whose_numbers_are_lost_is_infinitely_far() -> None:
+    student, record = deepened(classifier(), DepthSpec("after", "2"))
+    with torch.no_grad():
+        student[2][1].body[4].weight.fill_(float("nan"))
+
+    assert layer_error(student, record.depth) == float("inf")
 
 
 def test_default_batch_norm_statistics_would_not_pass() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from relearn.methods.grow.headroom import advise, probe
 from relearn.methods.grow.judge import flips
 from relearn.methods.grow.ledger import verify
 from relearn.methods.grow.pair import samples_of, teach
+from relearn.methods.grow.record import GrowthRecord
 from relearn.methods.grow.siblings import sibling_cosine
 from relearn.methods.grow.start import start_of
 from relearn.methods.grow.stopping import Abort, Plateau
@@ -248,13 +250,63 @@ def test_new_layers_keep_the_function_are_booked_and_trained(kind, factor, named
     assert "hidden.1.1.body.0.weight" in found.checkpoint.weights or kind == "identity"
 
 
-def test_batch_norm_of_new_layers_is_calibrated_on_training_images():
-    depth = {**tiny_config().growth.depth.model_dump(), "layers": {"hidden.1": 1}}
-    depth |= {"place": "after", "kind": "identity", "norm": True}
-    found = run("grown", growth__depth=depth, growth__width__factor=1.0)
+@cache
+def deeper(kind="identity"):
+    depth = {**tiny_config().growth.depth.model_dump(), "layers": {"hidden.1": 2}}
+    depth |= {"place": "after", "kind": kind, "norm": True}
+    return run("grown", growth__depth=depth, growth__width__factor=1.0)
+
+
+def changed(entry, place, value):
+    """Return a row whose record was changed and given the digest that it has now."""
+    details = json.loads(json.dumps(entry.details))
+    *path, last = place
+    block = details["record"]
+    for name in path:
+        block = block[name]
+    block[last] = value(block[last])
+    digest = GrowthRecord.of(details["record"]).digest
+    return replace(entry, details={**details, "record_digest": digest})
+
+
+@pytest.mark.parametrize("kind", ["identity", "residual"])
+def test_new_layers_are_calibrated_and_made_again_from_the_row_and_the_teacher(kind):
+    found, teacher = deeper(kind), taught().checkpoint
     assert value(found, "start", "drift") == 0
     [entry] = found.interventions
-    assert verify(entry, found.checkpoint.architecture, teacher=taught().checkpoint)
+    told = json.loads(json.dumps(entry.details))
+    assert told["record"]["certificate"]["worst_layer_error"] <= 1e-12
+    assert [len(d["calibrated"]) for d in told["record"]["depth"]] == [2 * (kind == "identity")]
+    assert verify(replace(entry, details=told), found.checkpoint.architecture, teacher=teacher)
+    other = replace(entry, after_digest="0" * 64)
+    assert not verify(other, found.checkpoint.architecture, teacher=teacher)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value"),
+    [
+        ("identity", ("depth", 0, "calibrated", 0, "gain", 0), lambda v: v * (1 + 1e-5)),
+        ("identity", ("depth", 0, "calibrated", 1, "eps"), lambda v: v * 1.37),
+        ("identity", ("depth", 0, "kind"), lambda _: "residual"),
+        ("residual", ("depth", 0, "kind"), lambda _: "identity"),
+        ("residual", ("depth", 0, "path"), lambda _: "hidden.0"),
+        ("residual", ("depth",), lambda _: []),
+        ("residual", ("plan", "depth", 0, "layers"), lambda _: 1),
+    ],
+)
+def test_a_row_whose_layers_were_changed_does_not_verify(kind, place, value):
+    found = deeper(kind)
+    [entry], shape = found.interventions, found.checkpoint.architecture
+    assert verify(entry, shape)
+    assert not verify(changed(entry, place, value), shape)
+
+
+def test_a_calibration_that_was_not_the_runs_is_found_with_the_teacher():
+    found = deeper()
+    [entry], shape = found.interventions, found.checkpoint.architecture
+    moved = changed(entry, ("depth", 0, "calibrated", 0, "mean", 0), lambda v: v + 0.5)
+    assert verify(moved, shape)  # any mean is an identity
+    assert not verify(moved, shape, teacher=taught().checkpoint)
 
 
 def test_a_rate_is_tried_for_one_arm_alone():

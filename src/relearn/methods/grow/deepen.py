@@ -22,6 +22,7 @@ from relearn.methods.grow.inserted import (
     identity_layer,
     norm_of,
     residual_block,
+    settle,
 )
 
 if TYPE_CHECKING:
@@ -172,11 +173,12 @@ def added_cost(entry: Mapping[str, Any]) -> tuple[int, int]:
 def put_in(
     student: nn.Module, entries: tuple[Mapping[str, Any], ...], *, seed: int
 ) -> tuple[dict[str, Any], ...]:
-    """Put layers into a network, in place; identity layers' batch norm is not yet calibrated.
+    """Put layers into a network, in place; batch norm of identity layers as its entry tells.
 
     Args:
         student: The widened copy of the teacher.
-        entries: From ``places_for``.
+        entries: From ``places_for``, or from ``calibrate_layers``: where they hold no calibration
+            it is still to be done.
         seed: Of the new layers' weights.
 
     Returns:
@@ -192,8 +194,8 @@ def put_in(
             torch.manual_seed(seed_of(seed, f"grow.depth.{number}"))
             make = identity_layer if entry["kind"] == "identity" else residual_block
             new = [make(entry, kind) for _ in range(entry["layers"])]
-        for layer, eps in zip(new, entry.get("eps", ()), strict=False):
-            norm_of(layer).eps = eps
+        for layer, told in zip(new, entry.get("calibrated", ()), strict=False):
+            settle(norm_of(layer), told)
         module = student.get_submodule(path)
         for layer in new:
             layer.train(module.training)
@@ -240,7 +242,8 @@ def calibrate_layers(
         calibration: Inputs as the network takes them.
 
     Returns:
-        The entries with ``eps``: that of each calibrated batch norm, which no state dict keeps.
+        The entries with ``calibrated``: one record for each batch norm, from which ``put_in`` makes
+        it again.
 
     Raises:
         DeepenError: There are such layers and no inputs.
@@ -260,17 +263,18 @@ def calibrate_layers(
         )
     modes = {module: module.training for module in student.modules()}
     student.eval()
-    eps: dict[str, float] = {}
+    told: dict[str, dict[str, Any]] = {}
     for name in wanted:
-        layer = student.get_submodule(name)
-        norm = norm_of(layer)
-        hook = norm.register_forward_pre_hook(lambda m, given: calibrate(m, given[0]))
+
+        def settled(norm: nn.Module, given: Any, name: str = name) -> None:
+            told[name] = calibrate(norm, given[0])
+
+        hook = norm_of(student.get_submodule(name)).register_forward_pre_hook(settled)
         with torch.no_grad():
             student(calibration)
         hook.remove()
-        eps[name] = float(norm.eps)
     for module, mode in modes.items():
         module.training = mode
     return tuple(
-        {**entry, "eps": [eps[n] for n in entry["added"] if n in eps]} for entry in entries
+        {**entry, "calibrated": [told[n] for n in entry["added"] if n in told]} for entry in entries
     )

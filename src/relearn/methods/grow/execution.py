@@ -83,6 +83,7 @@ class Execution(TorchFunctionMode):
         self.names = {id(t): n for n, t in named if t.is_floating_point()}
         self.spoilt: dict[str, tuple[Site, str]] = {}
         self.outputs: dict[str, Output] = {}
+        self.met: set[str] = set()
         self.watch: Watch | None = None
 
     def run_model(self, model: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -112,6 +113,7 @@ class Execution(TorchFunctionMode):
             return None
         known: Label | ParameterView | None = getattr(value, _MARK, None)
         if known is None and id(value) in self.names:
+            self.met.add(self.names[id(value)])
             return ParameterView(self.names[id(value)])
         return known
 

@@ -31,6 +31,10 @@ class FrozenGroupError(GrowthError):
     """The group that was asked for cannot be grown exactly; the message says why."""
 
 
+class SharedParameterError(FrozenGroupError):
+    """A parameter that is used in two ways stands in the way of what was asked for."""
+
+
 class UntraceableError(GrowthError):
     """The network's forward cannot be followed; the message names the line."""
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from relearn.methods.grow.document import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from relearn.methods.grow.tape import Tape
 
 
@@ -28,6 +30,7 @@ class Group:
             that how many of each kind are copied decides every size; shape (units,).
         rule: ``free``, ``blocks`` or ``uniform``.
         frozen: Why it cannot grow; None if it can.
+        shared: Whether that is a parameter which is used in two ways.
         even: Why every unit must be copied equally often; None if that need not be.
         paddable: Whether normalisations can make up for padding.
     """
@@ -40,6 +43,7 @@ class Group:
     kinds: Tensor
     rule: str = "free"
     frozen: Refusal | None = None
+    shared: bool = False
     even: Refusal | None = None
     paddable: bool = False
 
@@ -87,7 +91,7 @@ def analyse(tape: Tape, shapes: dict[str, tuple[int, ...]]) -> Analysis:
                 known.writers = tuple(dict.fromkeys((*known.writers, module)))
                 continue
             group = _group(tape, roots, (key, parents, module, kinds), ids)
-            group.frozen = frozen.get(int(group.units[0]))
+            group.frozen, group.shared = frozen.get(int(group.units[0]), (None, False))
             group.readers = tuple(readers.get(key, ()))
             if group.frozen is None and not group.readers and group.rule == "free":
                 group.frozen = Refusal(module, "forward", "nothing that can be followed reads it")
@@ -122,10 +126,10 @@ def _freeze_conflicts(tape: Tape) -> None:
         if (name, axis) in tape.readings:
             reading = tape.readings[name, axis][0]
             reason = f"{name} is tied: it writes these channels and reads them as well"
-            tape.freeze(torch.cat([ids, reading.ids.flatten()]), reading.site, reason)
+            tape.freeze(torch.cat([ids, reading.ids.flatten()]), reading.site, reason, shared=True)
         if name in tape.elements:
             reason = f"{name} is used as a layer and as a bare parameter"
-            tape.freeze(torch.cat([ids, tape.elements[name]]), site, reason)
+            tape.freeze(torch.cat([ids, tape.elements[name]]), site, reason, shared=True)
     for (name, axis), readings in tape.readings.items():
         for reading in readings[1:]:
             if reading.ids.shape[1] != readings[0].ids.shape[1] or len(reading.ids) != len(
@@ -133,22 +137,22 @@ def _freeze_conflicts(tape: Tape) -> None:
             ):
                 reason = f"{name} (axis {axis}) is shared by layers that read differently"
                 ids = torch.cat([reading.ids.flatten(), readings[0].ids.flatten()])
-                tape.freeze(ids, reading.site, reason)
+                tape.freeze(ids, reading.site, reason, shared=True)
 
 
-def _frozen(tape: Tape, unit: Tensor) -> dict[int, Refusal]:
-    """Return for each frozen unit the first thing that stands in its way."""
-    found: dict[int, Refusal] = {}
+def _frozen(tape: Tape, unit: Tensor) -> dict[int, tuple[Refusal, bool]]:
+    """Return for each frozen unit the first thing in its way, and if that is a shared parameter."""
+    found: dict[int, tuple[Refusal, bool]] = {}
     for freeze in tape.freezes:
         for root in torch.unique(unit[freeze.ids]).tolist():
-            found.setdefault(root, Refusal("", str(freeze.site), freeze.reason))
+            found.setdefault(root, (Refusal("", str(freeze.site), freeze.reason), freeze.shared))
     return found
 
 
 def _joined(
     rows: dict[tuple[str, int], Tensor],
     unit: Tensor,
-    state: tuple[dict[int, Refusal], dict[str, tuple[int, ...]]],
+    state: tuple[Mapping[int, object], dict[str, tuple[int, ...]]],
     count: int,
 ) -> Tensor:
     """Return for each unit root the smallest root of its group; frozen units keep apart.

@@ -106,7 +106,7 @@ def norm_of(layer: nn.Module) -> Any:
     return next(m for m in layer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
 
 
-def calibrate(norm: Any, seen: Tensor) -> None:
+def calibrate(norm: Any, seen: Tensor) -> dict[str, Any]:
     """Set a batch norm to the identity, with statistics near those of a batch, in place.
 
     gamma = sqrt(variance + eps) and beta = mean undo the normalisation. A gamma of few binary
@@ -115,13 +115,29 @@ def calibrate(norm: Any, seen: Tensor) -> None:
     Args:
         norm: Batch norm.
         seen: What comes in, shape (batch, channels, ...).
+
+    Returns:
+        ``eps``, ``mean`` and ``gain`` of each channel: what ``settle`` needs to do the same again.
     """
     values = seen.detach().double().movedim(1, 0).flatten(1)
     gain = _short(values.var(1, unbiased=False).sqrt().clamp(min=2**-8))
     largest = math.frexp(float(gain.max()))[1] - 1
-    norm.eps = 2.0 ** max(-17, 2 * largest - 22)
-    gain = _short(gain.clamp(min=2 * math.sqrt(norm.eps)))
-    mean = values.mean(1).float()
+    eps = 2.0 ** max(-17, 2 * largest - 22)
+    gain = _short(gain.clamp(min=2 * math.sqrt(eps)))
+    told = {"eps": eps, "mean": values.mean(1).float().tolist(), "gain": gain.tolist()}
+    settle(norm, told)
+    return told
+
+
+def settle(norm: Any, told: Mapping[str, Any]) -> None:
+    """Set a batch norm to the identity with the numbers of an earlier calibration, in place.
+
+    Args:
+        norm: Batch norm.
+        told: From ``calibrate``.
+    """
+    gain, mean = (torch.tensor(told[name], dtype=torch.float64) for name in ("gain", "mean"))
+    norm.eps = told["eps"]
     with torch.no_grad():
         norm.weight.copy_(gain)
         norm.bias.copy_(mean)

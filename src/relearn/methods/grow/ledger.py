@@ -17,11 +17,12 @@ from relearn.data.randomness import generator_of
 from relearn.evaluation.records import Intervention
 from relearn.methods.grow.arms import GROWN, LAYERS, PADDED
 from relearn.methods.grow.controls import random_layers, random_pad
+from relearn.methods.grow.handed_on import layer_error
 from relearn.methods.grow.record import GrowthRecord
 from relearn.methods.grow.teacher import shape_of
-from relearn.methods.grow.widen import apply
+from relearn.methods.grow.widen import apply, replay
 from relearn.models.checkpoint import Architecture, build, build_fresh
-from relearn.provenance import digest_tensors
+from relearn.provenance import digest, digest_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,6 +36,7 @@ WIDEN, DEEPEN, BOTH = "widen", "deepen", "widen_and_deepen"
 PAD, DRAW_LAYERS, RETURN = "random_pad", "random_layers", "return_to_teacher"
 _CONTROLS = {PADDED: PAD, LAYERS: DRAW_LAYERS}
 _SHARES = 1e-12
+_LAYERS = 1e-12
 
 
 def entry_of(
@@ -107,9 +109,10 @@ def verify(
     """Return whether a ledger row can be made again from what it says.
 
     The growth is done again on a fresh net of the teacher's architecture: maps and shares are those
-    of the record, every unit's shares add up to 1, the weights have the recorded digest, and the
-    net has the architecture of the arm's checkpoint. With the teacher at hand, the weights that the
-    arm began with are made again too.
+    of the record, every unit's shares add up to 1, inserted layers stand where the plan puts them
+    and hand on what they get, the weights have the recorded digest, and the net has the
+    architecture of the arm's checkpoint. With the teacher at hand, the weights that the arm began
+    with are made again too, calibrated batch norm included.
 
     Args:
         entry: A row of the ledger.
@@ -128,7 +131,8 @@ def verify(
     if digest_tensors(_tensors(probe)) != entry.details["probe_digest"]:
         return False
     drawn = record.plan.spec.mapping != "importance"
-    if again is not None and drawn and again.maps != record.maps:
+    kept = again is None or not drawn or again.maps == record.maps
+    if not kept or not _layers_hand_on(entry.kind, fresh, record, again):
         return False
     # a checkpoint that went back to its teacher has the teacher's architecture
     if architecture != before and _shapes(build_fresh(architecture, seed=0)) != _shapes(probe):
@@ -151,10 +155,31 @@ def _from_teacher(entry: Intervention, record: GrowthRecord, teacher: Checkpoint
     """Whether the teacher's own weights become those that the arm began with."""
     if digest_tensors(teacher.weights) != entry.before_digest:
         return False
-    if any(layer.get("kind") == "identity" for layer in record.depth):
-        return True  # calibrated on training images, which a row does not hold
-    again, _ = _regrown(entry.kind, build(teacher), record, entry.draw_seed, noise=None)
+    net, noise = build(teacher), _noise(record, teacher.architecture, entry.draw_seed)
+    again, redone = _regrown(entry.kind, net, record, entry.draw_seed, noise=noise)
+    if redone is not None:
+        if redone.maps != record.maps:
+            return False
+        again = replay(net, record)  # batch norm of new layers as it was calibrated, not on noise
     return _is_after(entry, _tensors(again))
+
+
+def _layers_hand_on(
+    kind: str, fresh: nn.Module, record: GrowthRecord, again: GrowthRecord | None
+) -> bool:
+    """Whether inserted layers are those of the plan, and give back what they get.
+
+    How batch norm was calibrated is known from the record alone: a row holds no training images.
+    """
+    placed = record.plan.depth if again is None else again.depth
+    names = [[name for name in place if name != "calibrated"] for place in placed]
+    told = [[layer.get(n) for n in own] for layer, own in zip(record.depth, names, strict=False)]
+    made = [[place[n] for n in own] for place, own in zip(placed, names, strict=True)]
+    if len(record.depth) != len(placed) or digest(told) != digest(made):
+        return False
+    if kind in (PAD, DRAW_LAYERS):
+        return True  # new layers of a control are drawn: they hand on nothing
+    return layer_error(replay(fresh, record), record.depth) <= _LAYERS
 
 
 def _noise(record: GrowthRecord, architecture: Architecture, seed: int) -> Tensor | None:

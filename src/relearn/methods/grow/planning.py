@@ -17,7 +17,12 @@ from relearn.errors import near_miss
 from relearn.methods.grow.deepen import added_cost, places_for
 from relearn.methods.grow.document import Forecast, GroupPlan, GrowthPlan, Refusal
 from relearn.methods.grow.draw import draw_by_kind
-from relearn.methods.grow.faults import FrozenGroupError, GrowthError, UnknownGroupError
+from relearn.methods.grow.faults import (
+    FrozenGroupError,
+    GrowthError,
+    SharedParameterError,
+    UnknownGroupError,
+)
 from relearn.methods.grow.groups import Analysis, Group, analyse
 from relearn.methods.grow.running import describe_inputs, examples_in, record, shapes_of
 from relearn.methods.grow.sizes import new_sizes
@@ -46,6 +51,9 @@ def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
         DataDependentError: The forward decides by the value of an activation; names the line.
         UnknownGroupError: A pattern in ``spec.groups`` meets no module that writes channels.
         FrozenGroupError: A pattern meets only channels that cannot grow; says why.
+        SharedParameterError: The same, where a parameter that is used in two ways (a table that is
+            embedding and output at once) stands in the way; also where nothing is left that could
+            have the factor ``spec.width``. Beside other groups it is left as it is and listed.
     """
     described = describe_inputs(example_input)
     tape, _ = record(model, described)
@@ -53,8 +61,8 @@ def plan(model: nn.Module, example_input: Any, spec: GrowthSpec) -> GrowthPlan:
     factors = _factors(analysis, spec)
     widened = _fitting(model, analysis, (factors, spec, described))
     examples = examples_in(described)
-    before = sum(site.flops for site in tape.sites) // examples
-    after = sum(site.flops for site in widened.sites) // examples
+    before = tape.flops(tape.sites) // examples
+    after = tape.flops(widened.sites) // examples
     depth = places_for(model, widened.outputs, spec)
     counts = _parameters(model, widened)
     further = [added_cost(entry) for entry in depth]
@@ -110,7 +118,7 @@ def _factors(analysis: Analysis, spec: GrowthSpec) -> dict[str, float]:
 
     Raises:
         UnknownGroupError: A pattern meets nothing.
-        FrozenGroupError: A pattern meets only what cannot grow.
+        FrozenGroupError: A pattern, or the factor of all, meets only what cannot grow.
     """
     factors = {g.name: spec.width for g in analysis.groups if g.frozen is None}
     chosen: dict[str, str] = {}
@@ -126,16 +134,26 @@ def _factors(analysis: Analysis, spec: GrowthSpec) -> dict[str, float]:
             )
         free = [g for g in met if g.frozen is None]
         if not free:
-            refusal = met[0].frozen or Refusal("", "", "")
-            raise FrozenGroupError(
-                f"groups[{pattern}]: {met[0].name} cannot grow: {refusal.reason} "
-                f"({refusal.operation})",
-                group=met[0].name,
-                operation=refusal.operation,
-            )
+            raise _refused(f"groups[{pattern}]", met)
         for group in free:
             _choose(group, pattern, factor, (factors, chosen, spec))
+    shared = [g for g in analysis.groups if g.shared]
+    if spec.width > 1 and not factors and shared:
+        raise _refused("width", shared)
     return factors
+
+
+def _refused(asked: str, met: list[Group]) -> FrozenGroupError:
+    """Return the error of what was asked for groups of which none can grow."""
+    group = next((g for g in met if g.shared), met[0])
+    refusal = group.frozen or Refusal("", "", "")
+    kind = SharedParameterError if group.shared else FrozenGroupError
+    remedy = "; give each use a parameter of its own to grow it" if group.shared else ""
+    return kind(
+        f"{asked}: {group.name} cannot grow: {refusal.reason} ({refusal.operation}){remedy}",
+        group=group.name,
+        operation=refusal.operation,
+    )
 
 
 def _choose(group: Group, pattern: str, factor: float, state: tuple[Any, Any, Any]) -> None:

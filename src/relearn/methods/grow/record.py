@@ -46,11 +46,13 @@ class GrowthRecord:
         plan: What was planned.
         seed: Seed of the maps, the shares and what was drawn.
         maps: One entry for each group that grew.
-        depth: The layers that were put in: path, kind, width and the renaming of parameters.
+        depth: The layers that were put in: path, kind, width, the renaming of parameters, and the
+            numbers with which batch norm of identity layers was calibrated.
         teacher_digest: sha256 over the teacher's parameters and buffers.
         student_digest: The same over the student's right after growing.
         certificate: The static proof: ``consumers`` checked, ``worst_share_error`` (largest
-            distance of a sum of shares from 1).
+            distance of a sum of shares from 1), and with new layers ``worst_layer_error`` (how far
+            one of them is from handing on what it gets).
         exact: Whether the function is kept exactly (not with ``noise``).
     """
 

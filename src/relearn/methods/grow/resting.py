@@ -1,4 +1,4 @@
-"""Copies of networks to run: in evaluation mode, in a chosen precision, without chance."""
+"""Copies of networks to run: at rest in a chosen precision, without chance, or as they train."""
 
 from __future__ import annotations
 
@@ -37,3 +37,19 @@ def without_chance(model: Net) -> Net:
             if isinstance(getattr(module, attribute, None), float):
                 setattr(module, attribute, 0.0)
     return model
+
+
+def awake_copy(skeleton: Net) -> Net:
+    """Return a copy that takes the path of training; it shares parameters and has own buffers.
+
+    Layers stay in evaluation mode, so that nothing is drawn by chance and no statistics move: which
+    path is taken is decided by the modules that hold them.
+
+    Args:
+        skeleton: Any network; it is left alone.
+    """
+    shared: dict[int, object] = {id(p): p for p in skeleton.parameters()}
+    copied = copy.deepcopy(skeleton, shared).eval()
+    for module in copied.modules():
+        module.training = module is copied or next(module.children(), None) is not None
+    return copied

@@ -13,10 +13,15 @@ from relearn.methods.grow.execution import Execution, first_line, line_of_error,
 from relearn.methods.grow.faults import GrowthError, SpecError, UntraceableError
 from relearn.methods.grow.labels import Label, constant
 from relearn.methods.grow.recorder import Recorder
-from relearn.methods.grow.tape import Misfit, Tape
+from relearn.methods.grow.resting import awake_copy
+from relearn.methods.grow.tape import Misfit, Site, Tape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from relearn.methods.grow.replayer import Replayer
+
+_FAULT = "the forward cannot be followed"
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -103,6 +108,9 @@ def _near(tensor: Tensor) -> Tensor:
 def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Recorder]:
     """Return what the labels found in one forward of a network.
 
+    Where parameters rest in evaluation mode, as those of auxiliary heads do, a second forward
+    follows in training mode, so that they grow with what they read.
+
     Args:
         model: The network; it is not changed, and its mode is kept.
         described: From ``describe_inputs``.
@@ -113,24 +121,11 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
     """
     _check(model)
     journal = Recorder(shapes_of(model))
-    try:
-        skeleton = skeleton_of(model)
-    except Exception as error:
-        raise UntraceableError(
-            f"the network cannot be copied ({first_line(error)}), so it cannot be grown beside the "
-            "teacher",
-            operation="copy",
-        ) from error
-    try:
-        run = execute(skeleton, journal, described)
-    except GrowthError:
-        raise
-    except Exception as error:
-        line = line_of_error(error)
-        raise UntraceableError(
-            f"{line}: the forward cannot be followed: {first_line(error)}",
-            operation=line,
-        ) from error
+    skeleton = _skeleton(model)
+    run = _followed(lambda: execute(skeleton, journal, described), _FAULT)
+    at_rest = [name for name, _ in model.named_parameters() if name not in run.met]
+    if at_rest:
+        journal, run = _woken(model, (journal, run), (described, at_rest))
     for name, (site, reason) in run.spoilt.items():
         owned = [ids for (known, _), ids in journal.tape.written.items() if known == name]
         owned += [journal.tape.elements[name]] if name in journal.tape.elements else []
@@ -141,10 +136,69 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
     return journal.tape, journal
 
 
+def _skeleton(model: nn.Module) -> nn.Module:
+    try:
+        return skeleton_of(model)
+    except Exception as error:
+        raise UntraceableError(
+            f"the network cannot be copied ({first_line(error)}), so it cannot be grown beside the "
+            "teacher",
+            operation="copy",
+        ) from error
+
+
+def _followed(run: Callable[[], Execution], fault: str, remedy: str = "") -> Execution:
+    """Return a forward on labels.
+
+    Raises:
+        UntraceableError: It fails; the message names the line, what is at fault and the remedy.
+    """
+    try:
+        return run()
+    except GrowthError:
+        raise
+    except Exception as error:
+        line = line_of_error(error)
+        message = f"{line}: {fault}: {first_line(error)}{remedy}"
+        raise UntraceableError(message, operation=line) from error
+
+
+def _woken(
+    model: nn.Module,
+    first: tuple[Recorder, Execution],
+    task: tuple[Mapping[str, Any], list[str]],
+) -> tuple[Recorder, Execution]:
+    """Return the same with a second forward, in training mode, if that runs what rests.
+
+    Raises:
+        UntraceableError: The forward in training mode fails; names what would not be followed.
+    """
+    (journal, run), (described, at_rest) = first, task
+    journal.tape.trained_from = len(journal.tape.sites)
+    skeleton = awake_copy(_skeleton(model))
+    part = at_rest[0].rpartition(".")[0] or at_rest[0]
+    later = _followed(
+        lambda: _forward(skeleton, journal, described),
+        f"{part} rests in evaluation mode, and the forward of training mode, which is to run it, "
+        "cannot be followed",
+        "; hand over an example that the network can be trained on, or take the part out",
+    )
+    run.spoilt = later.spoilt | run.spoilt
+    if later.met.isdisjoint(at_rest):
+        journal = Recorder(shapes_of(model))
+        run = _followed(lambda: execute(_skeleton(model), journal, described), _FAULT)
+    nowhere = Site(-1, "forward", "", "the network's forward")
+    unmet = (name for name in at_rest if name not in later.met)
+    journal.tape.unruled |= {n: (nowhere, "evaluation and training do not run it") for n in unmet}
+    return journal, run
+
+
 def execute(
     skeleton: nn.Module, journal: Recorder | Replayer, described: Mapping[str, Any]
 ) -> Execution:
     """Run a skeleton's forward on labels; what it hands out is frozen.
+
+    Where the tape says so, a second forward follows, in training mode.
 
     Args:
         skeleton: From ``skeleton_of``; hooks are put on its modules.
@@ -154,6 +208,16 @@ def execute(
     Returns:
         The run, with what each module handed out.
     """
+    later = None if journal.tape.trained_from is None else awake_copy(skeleton)
+    run = _forward(skeleton, journal, described)
+    if later is not None:
+        run.spoilt = _forward(later, journal, described).spoilt | run.spoilt
+    return run
+
+
+def _forward(
+    skeleton: nn.Module, journal: Recorder | Replayer, described: Mapping[str, Any]
+) -> Execution:
     run = Execution(journal, skeleton)
     for name, module in skeleton.named_modules():
         module.register_forward_pre_hook(lambda *_, name=name: run.modules.append(name))

@@ -68,11 +68,19 @@ class Reading:
 
 @dataclass
 class Freeze:
-    """Channels that must stay single, and why."""
+    """Channels that must stay single, and why.
+
+    Attributes:
+        ids: The channels.
+        site: The operation that stands in the way.
+        reason: One sentence.
+        shared: Whether what stands in the way is a parameter that is used in two ways.
+    """
 
     ids: Tensor
     site: Site
     reason: str
+    shared: bool = False
 
 
 @dataclass
@@ -89,6 +97,8 @@ class Tape:
         uniform: Identities whose normalisation needs all of them copied alike, site by site.
         heads: Attention: module, number of heads, channels of a head, one identity of each head.
         unruled: Parameter that no rule could read to the place and the reason.
+        trained_from: Number of the first operation that training mode adds; None where evaluation
+            runs every part of the network.
     """
 
     ties: Ties = field(default_factory=Ties)
@@ -100,12 +110,21 @@ class Tape:
     uniform: list[tuple[Site, Tensor]] = field(default_factory=list)
     heads: list[tuple[str, int, int, Tensor]] = field(default_factory=list)
     unruled: dict[str, tuple[Site, str]] = field(default_factory=dict)
+    trained_from: int | None = None
 
-    def freeze(self, ids: Tensor, site: Site, reason: str) -> None:
-        """Note that channels must stay single."""
+    def flops(self, sites: list[Site]) -> int:
+        """Return the floating-point operations of a forward pass in evaluation mode.
+
+        Args:
+            sites: Operations of this tape, or of a widened run that answers to it.
+        """
+        return sum(site.flops for site in sites[: self.trained_from])
+
+    def freeze(self, ids: Tensor, site: Site, reason: str, *, shared: bool = False) -> None:
+        """Note that channels must stay single, because a parameter is ``shared`` or otherwise."""
         real = torch.unique(ids[ids != 0])
         if real.numel():
-            self.freezes.append(Freeze(real, site, reason))
+            self.freezes.append(Freeze(real, site, reason, shared))
 
 
 class Misfit(Exception):

@@ -18,6 +18,7 @@ from relearn.methods.grow.deepen import calibrate_layers, put_in
 from relearn.methods.grow.draw import draw_by_kind, draw_shares
 from relearn.methods.grow.faults import GrowthError, ReplayError
 from relearn.methods.grow.groups import Analysis, Group, analyse
+from relearn.methods.grow.handed_on import layer_error
 from relearn.methods.grow.importance import importance_of
 from relearn.methods.grow.record import GroupMap, GrowthRecord
 from relearn.methods.grow.resting import resting_copy
@@ -66,7 +67,8 @@ def apply(
         depth=depth,
         teacher_digest=digest_tensors(model.state_dict()),
         student_digest=digest_tensors(student.state_dict()),
-        certificate=certificate(widened, shares),
+        certificate=certificate(widened, shares)
+        | ({"worst_layer_error": layer_error(student, depth)} if depth else {}),
         exact=plan.spec.symmetry != "noise" or all(sum(m.copies) == len(m.copies) for m in maps),
     )
     return student, record
@@ -75,8 +77,8 @@ def apply(
 def replay(model: nn.Module, record: GrowthRecord) -> nn.Module:
     """Return the grown network's structure, built again on its architecture.
 
-    With the teacher itself the student's weights come out too; with a fresh network of the same
-    architecture load the student's state dict into the result.
+    With the teacher itself the student's weights come out too, those of inserted layers included;
+    with a fresh network of the same architecture load the student's state dict into the result.
 
     Args:
         model: A network of the teacher's architecture; it is left as it is.
