@@ -109,7 +109,7 @@ class Cycle:
         session, done = self.session, state.epoch
         relearnt = session.training.treated and session.trigger.relearnt(done)
         with session.watch("monitor"):
-            self._follow_recovery(done, step=state.step, relearnt=relearnt)
+            self._follow_recovery(done, relearnt=relearnt)
             last = done == session.config.train.epochs
             due = done % session.config.monitor.every_epochs == 0 or last or relearnt
             if due:
@@ -173,7 +173,7 @@ class Cycle:
             return Source(kind, {n: p.detach() for n, p in stable.named_parameters()})
         return fresh_source(session.architecture, draw_seed=draw_seed)
 
-    def _follow_recovery(self, done: int, *, step: int, relearnt: bool) -> None:
+    def _follow_recovery(self, done: int, *, relearnt: bool) -> None:
         """Evaluate the student after each epoch of relearning until it has recovered."""
         session = self.session
         if not session.books.recoveries or self.phase != RELEARNING:
@@ -186,14 +186,15 @@ class Cycle:
         recovery.observe(robust, epochs=done - recovery.epoch, within=within)
         if relearnt:
             recovery.relearnt = robust
-            self._closed = (step, robust)
 
     def _close(self, state: LoopState) -> None:
         """End a cycle: go back where it did not recover, keep its models, take the last picture."""
         session = self.session
         recovery = session.books.recoveries[-1]
         back = session.config.roll_back
-        lost = recovery.before - (recovery.relearnt or 0.0)
+        ended = recovery.relearnt or 0.0
+        self._closed = (state.step, ended)
+        lost = recovery.before - ended
         if back.automatic and lost > back.tolerance and self.kept is not None:
             go_back(session, state, recovery, kept=self.kept)
             self._closed = None
