@@ -10,7 +10,12 @@ from torch import nn
 from relearn.data.ball import Ball
 from relearn.errors import DataError, EvidenceError
 from relearn.evaluation.attacks.pgd import Pgd
-from relearn.evaluation.attacks.scoring import attacked_pixels, correct_mask, robust_mask
+from relearn.evaluation.attacks.scoring import (
+    attacked_pixels,
+    both_masks,
+    correct_mask,
+    robust_mask,
+)
 from relearn.evaluation.attacks.white_box import length, measuring
 from relearn.evaluation.robustness import (
     bf16_difference,
@@ -34,6 +39,19 @@ def pgd(ball: Ball, steps: int = 10, **more: object) -> Pgd:
 
 def test_the_trained_net_is_good_without_an_attack(digits: Attacked) -> None:
     assert clean_accuracy(digits.model, digits.images, digits.labels) > 0.93
+
+
+@both_balls
+def test_both_masks_are_the_two_that_can_be_measured_apart(digits: Attacked, ball: Ball) -> None:
+    images, labels = digits.images[:60], (digits.labels[:60] + (torch.arange(60) < 5)) % 10
+    how: dict = {"attack": pgd(ball), "ball": ball, "seed": 3}
+
+    clean, robust = both_masks(digits.model, images, labels, **how)
+
+    assert torch.equal(clean, correct_mask(digits.model, images, labels))
+    assert torch.equal(robust, robust_mask(digits.model, images, labels, **how))
+    assert 0 < int(robust.sum()) < int(clean.sum()) < 60
+    assert not bool((robust & ~clean).any())
 
 
 @both_norms

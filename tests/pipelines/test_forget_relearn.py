@@ -19,7 +19,7 @@ from relearn.errors import EvidenceError, StaleInputError
 from relearn.methods.forget_relearn.arms import trainings_of
 from relearn.models.checkpoint import load_checkpoint
 from relearn.parameters import SeedsConfig, StorageConfig
-from relearn.pipelines.forget_relearn import create_pipeline, nodes, reading
+from relearn.pipelines.forget_relearn import create_pipeline, nodes, reading, tuning
 from relearn.pipelines.forget_relearn.training_store import load_trained
 from relearn.provenance import Provenance, digest
 from relearn.reports.config import CompareConfig
@@ -139,6 +139,36 @@ def test_every_training_is_run_once_a_seed_and_every_model_it_delivers_is_judged
     assert set(arms.records["arm"]) == set(delivered)
 
 
+def test_plain_trainings_come_first_in_one_queue_and_lend_their_warm_up(tmp_path, monkeypatch):
+    queues = []
+    train_all = tuning.train_all
+
+    def noted(jobs, folder, describe):
+        queues.append(jobs)
+        return train_all(jobs, folder, describe)
+
+    monkeypatch.setattr(tuning, "train_all", noted)
+    on = {"judging__transfer": False, "cycle__warmup_epochs": 2, "train__epochs": 6}
+    road = Road(tmp_path, **on).train()
+
+    [jobs] = queues[-1:]
+    assert [(job.training, job.seed) for job in jobs] == [
+        ("pgd_at", 0),
+        ("pgd_at", 1),
+        ("forget_relearn", 0),
+        ("forget_relearn", 1),
+    ]
+    for job in jobs[2:]:
+        mine = (road.trained["training"] == "pgd_at") & (road.trained["seed"] == job.seed)
+        assert [job.warmup] == list(road.trained[mine]["path"])
+        assert (Path(job.warmup) / "warmup.safetensors").is_file()
+    names = list(zip(road.trained["training"], road.trained["seed"], strict=True))
+    assert names == [(name, seed) for seed in (0, 1) for name in ("pgd_at", "forget_relearn")]
+    for (name, seed), path in zip(names, road.trained["path"], strict=True):
+        found = load_trained(Path(path))
+        assert (found.name, found.seed) == (name, seed)
+
+
 def test_the_transfer_attack_is_tried_on_all_arms_but_the_one_that_lends_it(arms):
     tried = set(arms.records[arms.records["task"] == "transfer"]["arm"])
     assert tried == set(arms.units["arm"]) - {"pgd_at"}
@@ -148,6 +178,7 @@ def test_all_forgettings_verify_and_orders_are_equal(arms, study):
     for road in (arms, study):
         assert road.ledger["failed"] == []
         assert road.ledger["verified"] == road.ledger["rows"] > 0
+        assert road.ledger["by_mask_alone"] == 0
         assert road.ledger["orders_equal"] is True
 
 

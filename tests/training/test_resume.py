@@ -1,4 +1,5 @@
 import math
+import os
 
 import pytest
 import torch
@@ -86,3 +87,13 @@ def test_clearing_and_an_absent_point(tmp_path):
     NoResume().save({"epoch": 1})
     NoResume().clear()
     assert NoResume().load() is None
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0.0, 1), (29.0, 1), (31.0, 2), (-31.0, 2)])
+def test_a_young_point_is_left_as_it_is_within_the_pause(age, kept, tmp_path):
+    point = ResumePoint(tmp_path / "resume.safetensors", pause_seconds=30.0)
+    point.save({"epoch": 1})
+    made = point.path.stat().st_mtime - age
+    os.utime(point.path, (made, made))
+    point.save({"epoch": 2})
+    assert point.load() == {"epoch": kept}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,13 @@ class ResumePoint:
     Attributes:
         path: The file.
         key: What the training is, such as a digest; a point with another key is passed over.
+        pause_seconds: A point younger than this is left as it is, because an epoch of a small net
+            is over sooner than its state is written; so much work at most is lost.
     """
 
     path: Path
     key: str = ""
+    pause_seconds: float = 0.0
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state so that the file is either whole or as it was.
@@ -43,6 +47,8 @@ class ResumePoint:
             OSError: The folder cannot be written, or the disk is full.
             TypeError: The state holds something else.
         """
+        if self._is_young():
+            return
         plain, tensors = pack(state)
         head = {"format": _FORMAT, "key": self.key, "state": plain}
         head["digest"] = digest({"head": dict(head), "tensors": digest_tensors(tensors)})
@@ -72,6 +78,12 @@ class ResumePoint:
             return None
         state: dict[str, Any] = unpack(head["state"], tensors)
         return state
+
+    def _is_young(self) -> bool:
+        """Return whether the last point was written within the pause."""
+        if self.pause_seconds <= 0 or not self.path.is_file():
+            return False
+        return 0 <= time.time() - self.path.stat().st_mtime < self.pause_seconds
 
     def clear(self) -> None:
         """Delete the file, if it is there."""

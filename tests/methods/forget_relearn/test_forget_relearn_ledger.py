@@ -9,7 +9,7 @@ import pytest
 from tiny_forget_relearn import plain, run
 
 from relearn.evaluation.records import Intervention
-from relearn.methods.forget_relearn.ledger import verify
+from relearn.methods.forget_relearn.ledger import is_proven_by_mask_alone, redraw_values, verify
 
 
 def rows_of(training: str) -> tuple[list[Intervention], object]:
@@ -48,6 +48,18 @@ def test_values_that_were_rewound_to_a_checkpoint_are_proven_by_their_mask_alone
     assert row.details["origin_seed"] == -1
     assert verify(row, found.architecture)
     assert not verify(replace(row, draw_seed=row.draw_seed + 1), found.architecture)
+
+
+@pytest.mark.parametrize("start", ["initialisation", "base"])
+@pytest.mark.parametrize("kind", ["fresh", "rewind", "zero", "stable"])
+def test_a_row_says_whether_its_values_are_proven_or_its_mask_alone(kind, start):
+    changes = {"start_from": start, "forget__initialisation": kind}
+    found = run("forget_relearn", train__epochs=4, **changes)
+    for row in found.interventions:
+        unknown = redraw_values(row, found.architecture) is None
+        assert is_proven_by_mask_alone(row) is unknown
+        assert unknown is (kind == "stable" or (kind == "rewind" and start == "base"))
+        assert verify(replace(row, after_digest="0" * 64), found.architecture) is unknown
 
 
 def tampered(row: Intervention) -> dict[str, Intervention]:

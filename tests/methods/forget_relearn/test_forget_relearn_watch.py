@@ -11,6 +11,7 @@ from tiny_forget_relearn import curve, lean_config, plain, run, tiny_base, tiny_
 from relearn.data.ball import Ball
 from relearn.data.images import Split, Stream
 from relearn.methods.forget_relearn import session as session_module
+from relearn.methods.forget_relearn.cycle import Cycle
 from relearn.methods.forget_relearn.samples import draw_samples
 from relearn.methods.forget_relearn.train import score_settings, train_one
 from relearn.methods.forget_relearn.watch import (
@@ -187,3 +188,37 @@ def test_the_alarm_does_not_hear_of_the_dip_after_a_forgetting(training, seen, m
     assert len(heard) == seen
     if training == "forget_relearn":  # forgets after epochs 2 and 4, relearns for two epochs
         assert heard == [1, 2, 4, 6]
+
+
+def read_anew(cycle, _state):
+    return cycle.session.examiner.read(cycle.session.net, "few").robust
+
+
+def test_what_a_relearning_ended_with_is_what_the_next_forgetting_begins_with(monkeypatch):
+    reads = []
+    read = Examiner.read
+
+    def noted(self, net, split):
+        reads.append(split)
+        return read(self, net, split)
+
+    monkeypatch.setattr(Examiner, "read", noted)
+    once = run("forget_relearn")
+    looked = reads.count("few")
+    monkeypatch.setattr(Cycle, "_before", read_anew)
+    reads.clear()
+    twice = run("forget_relearn")
+    assert once.recoveries == twice.recoveries
+    assert len(once.recoveries) == 2
+    assert reads.count("few") == looked + 1  # before the second forgetting
+
+
+def test_a_roll_back_makes_the_end_of_a_relearning_count_no_more(monkeypatch):
+    from test_forget_relearn_roll_back import BACK, always_lost
+
+    always_lost(monkeypatch)
+    changes = {**BACK, "train__epochs": 6}
+    once = run("forget_relearn", seed=1, **changes)
+    monkeypatch.setattr(Cycle, "_before", read_anew)
+    assert once.recoveries == run("forget_relearn", seed=1, **changes).recoveries
+    assert any(row["rolled_back"] for row in once.recoveries)

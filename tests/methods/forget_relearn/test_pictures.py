@@ -52,8 +52,30 @@ def changed(wrapped: NormalisedNet, size: float) -> NormalisedNet:
     return other
 
 
-def take(album: Pictures, wrapped: NormalisedNet, cycle: int, moment: str):
-    return album.take(wrapped, wrapped.model, cycle=cycle, moment=moment)
+def take(album: Pictures, wrapped: NormalisedNet, cycle: int, moment: str, step: int | None = None):
+    return album.take(wrapped, wrapped.model, cycle=cycle, moment=moment, step=step)
+
+
+@pytest.mark.parametrize(("step", "looks"), [(7, 3), (8, 4), (None, 4)])
+def test_the_end_of_a_relearning_is_the_picture_before_the_next_forgetting_at_that_step(
+    step, looks, monkeypatch
+):
+    seen = []
+    look = Pictures._look
+    monkeypatch.setattr(Pictures, "_look", lambda *rest: seen.append(1) or look(*rest))
+    wrapped, album, anew = net(), pictures(), pictures()
+
+    told = {}
+    for one, at in ((album, step), (anew, None)):
+        seen.clear()
+        take(one, wrapped, 1, "before", 1)
+        take(one, changed(wrapped, 0.5), 1, "forgotten", 1)
+        take(one, changed(wrapped, 0.2), 1, "relearnt", 7)
+        told[one] = take(one, changed(wrapped, 0.2), 2, "before", at)
+        assert len(seen) == (looks if one is album else 4)
+
+    for name, value in told[album].items():
+        assert torch.equal(value.nan_to_num(), told[anew][name].nan_to_num()), name
 
 
 def test_a_picture_leaves_the_net_and_the_global_numbers_as_they_were():

@@ -144,10 +144,45 @@ def robust_mask(
         DataError: As ``correct_mask``.
         EvidenceError: As ``correct_mask``, or weights are not fp32.
     """
+    kept: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+    return both_masks(model, images, labels, attack=attack, ball=ball, seed=seed, **kept)[1]
+
+
+def both_masks(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attack: Attack,
+    ball: Ball,
+    seed: int,
+    batch_size: int = BATCH,
+    precision: str = "fp32",
+) -> tuple[Tensor, Tensor]:
+    """Return which samples are right before the attack, and which before and after it.
+
+    Args:
+        model: As for ``robust_mask``.
+        images: As for ``robust_mask``.
+        labels: As for ``robust_mask``.
+        attack: As for ``robust_mask``.
+        ball: As for ``robust_mask``.
+        seed: As for ``robust_mask``.
+        batch_size: As for ``robust_mask``.
+        precision: As for ``robust_mask``.
+
+    Returns:
+        bool, shape (n,) each, on the CPU; the second is nowhere true where the first is not.
+
+    Raises:
+        DataError: As ``robust_mask``.
+        EvidenceError: As ``robust_mask``.
+    """
     right = correct_mask(model, images, labels, batch_size=batch_size, precision=precision)
+    robust = right.clone()
     rows = right.nonzero().squeeze(1)
     if not len(rows):
-        return right
+        return right, robust
     points = attacked_pixels(
         *(model, images[rows], labels[rows]),
         attack=attack,
@@ -157,8 +192,8 @@ def robust_mask(
         precision=precision,
     )
     at: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
-    right[rows] = correct_at(model, points, labels[rows], **at)
-    return right
+    robust[rows] = correct_at(model, points, labels[rows], **at)
+    return right, robust
 
 
 def correct_at(

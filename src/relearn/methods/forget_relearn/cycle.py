@@ -48,6 +48,7 @@ class Cycle:
         self.consolidating = False
         self.kept: dict[str, Any] | None = None
         self._stable_logits: Tensor | None = None
+        self._closed: tuple[int, float] | None = None  # step and robust accuracy at the last close
 
     def before_epoch(self, state: LoopState) -> None:
         """Begin what begins at this epoch: average, stable model, forgetting, phase."""
@@ -120,9 +121,9 @@ class Cycle:
         session, training = self.session, self.session.training
         cycle = len(session.books.recoveries) + 1
         with session.watch("monitor"):
-            before = session.examiner.read(session.net, "few").robust
+            before = self._before(state)
         self.kept = keep(session, state) if session.config.roll_back.automatic else None
-        self._picture(cycle, "before")
+        self._picture(cycle, "before", step=state.step)
         draw_seed = seed_of(session.seed, f"forget_relearn.forget.{cycle}")
         row = {
             "method": "forget_relearn",
@@ -148,10 +149,16 @@ class Cycle:
         with session.watch("monitor"):
             after = session.examiner.read(session.net, "few").robust
         session.books.recoveries.append(Recovery(cycle, state.epoch, before, after))
-        self._picture(cycle, "forgotten")
+        self._picture(cycle, "forgotten", step=state.step)
         told = {"forgotten": float(sum(entry.rows for entry in entries)), "dip": before - after}
         session.log(state.epoch, told)
         session.model.train()
+
+    def _before(self, state: LoopState) -> float:
+        """Return the student's robust accuracy, which the end of a relearning may have told."""
+        if self._closed is not None and self._closed[0] == state.step:
+            return self._closed[1]
+        return self.session.examiner.read(self.session.net, "few").robust
 
     def _source(self, draw_seed: int) -> Source:
         session, kind = self.session, self.session.training.forget.initialisation
@@ -185,10 +192,13 @@ class Cycle:
         session = self.session
         recovery = session.books.recoveries[-1]
         back = session.config.roll_back
-        lost = recovery.before - (recovery.relearnt or 0.0)
+        ended = recovery.relearnt or 0.0
+        self._closed = (state.step, ended)
+        lost = recovery.before - ended
         if back.automatic and lost > back.tolerance and self.kept is not None:
             go_back(session, state, recovery, kept=self.kept)
-        self._picture(recovery.cycle, "relearnt")
+            self._closed = None
+        self._picture(recovery.cycle, "relearnt", step=state.step)
         self.kept = None
         if back.keep_cycles:
             kinds = {"student": "last", "stable": "stable"}
@@ -197,12 +207,14 @@ class Cycle:
             for old in sorted(session.books.cycles)[: -back.keep_cycles]:
                 del session.books.cycles[old]
 
-    def _picture(self, cycle: int, moment: str) -> None:
+    def _picture(self, cycle: int, moment: str, *, step: int) -> None:
         if self.pictures is None:
             return
         session = self.session
         with session.watch("pictures"):
-            taken = self.pictures.take(session.net, session.model, cycle=cycle, moment=moment)
+            taken = self.pictures.take(
+                session.net, session.model, cycle=cycle, moment=moment, step=step
+            )
             session.books.pictures.update(taken)
             if moment == "relearnt":
                 session.books.seen[cycle] = self.pictures.records(cycle)

@@ -46,6 +46,7 @@ class Course:
         evaluations: How often all models are evaluated.
         validated: Models that are evaluated on validation images, summed over the evaluations.
         glances: Evaluations of the student alone, around forgettings.
+        pictures: Before and after pictures, where they are wanted.
     """
 
     epochs: Counter[StepKind] = field(default_factory=Counter)
@@ -53,6 +54,7 @@ class Course:
     evaluations: int = 0
     validated: int = 0
     glances: int = 0
+    pictures: int = 0
 
 
 def course_of(training: Training, config: ForgetRelearnConfig) -> Course:
@@ -67,9 +69,11 @@ def course_of(training: Training, config: ForgetRelearnConfig) -> Course:
     trigger = Trigger(_earliest(training, config), epochs=epochs)
     for epoch in range(epochs):
         if training.treated and trigger.due(epoch) is not None:
+            known = int(trigger.relearnt(epoch))  # what the last relearning ended with
             trigger.forgot(epoch)
             course.forgettings += 1
-            course.glances += 2 + trigger.config.relearn_epochs
+            course.glances += 2 - known + trigger.config.relearn_epochs
+            course.pictures += 3 - known
         course.epochs[_kind(training, config, trigger, epoch)] += 1
         done = epoch + 1
         relearnt = training.treated and trigger.relearnt(done)

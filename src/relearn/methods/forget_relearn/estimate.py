@@ -141,7 +141,7 @@ def _estimate(
     for kind, epochs in course.epochs.items():
         train += timed.steps[kind] * (epochs * timed.steps_per_epoch)
     monitor = timed.gradient * (
-        _watched(training, course, timed, config) * (ALIVE * config.monitor.steps + LOOK)
+        _watched(course, timed, config) * (ALIVE * config.monitor.steps + LOOK)
     )
     work = judging_work(config.judging, timed.images, timed.classes)
     judge = (
@@ -153,11 +153,11 @@ def _estimate(
     return Estimate(train, monitor, judge, arms=arms, course=course, timed=timed)
 
 
-def _watched(training: Training, course: Course, timed: Timed, config: ForgetRelearnConfig) -> int:
+def _watched(course: Course, timed: Timed, config: ForgetRelearnConfig) -> int:
     """Return the images that are attacked while training, for curves, recoveries and pictures."""
     monitor, validation = config.monitor, timed.images["validation"]
     few = {name: min(monitor.images or n, n) for name, n in timed.images.items()}
-    pictures = 3 * course.forgettings if monitor.pictures and training.treated else 0
+    pictures = course.pictures if monitor.pictures else 0
     return (
         course.evaluations * few["train"]
         + course.validated * validation

@@ -59,6 +59,20 @@ def redraw_values(entry: Intervention, architecture: Architecture) -> Tensor | N
     return None
 
 
+def is_proven_by_mask_alone(entry: Intervention) -> bool:
+    """Return whether no seed can give the values that a row says were written.
+
+    Where that is so, ``verify`` proves which weights were forgotten, and not what they became.
+
+    Args:
+        entry: A row of the ledger.
+    """
+    if entry.kind != FORGET:
+        return False
+    kind = entry.details["initialisation"]
+    return bool(kind == "stable" or (kind == "rewind" and int(entry.details["origin_seed"]) < 0))
+
+
 def verify(entry: Intervention, architecture: Architecture) -> bool:
     """Return whether a ledger row can be made again from what it says.
 

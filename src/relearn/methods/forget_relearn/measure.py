@@ -14,7 +14,12 @@ from relearn.data.images import Split
 from relearn.errors import ParameterError
 from relearn.evaluation.attacks.ensemble import auto_attack, run_auto_attack
 from relearn.evaluation.attacks.pgd import Pgd
-from relearn.evaluation.attacks.scoring import attacked_pixels, correct_at, correct_mask
+from relearn.evaluation.attacks.scoring import (
+    attacked_pixels,
+    both_masks,
+    correct_at,
+    correct_mask,
+)
 from relearn.evaluation.attacks.square import Square
 from relearn.evaluation.calibration import (
     brier_score,
@@ -118,11 +123,7 @@ class Judge:
         return predictions
 
     def _accuracies(self, split: Split) -> dict[str, float]:
-        clean = share(correct_mask(self.net, split.images, split.labels))
-        return {"clean_accuracy": clean, "robust_accuracy": self._robust(split)}
-
-    def _robust(self, split: Split) -> float:
-        return robust_accuracy(
+        clean, robust = both_masks(
             self.net,
             split.images,
             split.labels,
@@ -130,6 +131,7 @@ class Judge:
             ball=self.ball,
             seed=self.seed,
         )
+        return {"clean_accuracy": share(clean), "robust_accuracy": share(robust)}
 
     def _test(self) -> dict[str, Tensor]:
         test, classes = self.samples.test, self.samples.classes

@@ -55,9 +55,10 @@ class Pictures:
         self.plane: Plane | None = None
         self.before: dict[str, Tensor] = {}
         self.figures: dict[int, dict[str, float]] = {}
+        self._relearnt: tuple[int, tuple[Tensor, Tensor, Tensor]] | None = None
 
     def take(
-        self, net: nn.Module, model: nn.Module, *, cycle: int, moment: str
+        self, net: nn.Module, model: nn.Module, *, cycle: int, moment: str, step: int | None = None
     ) -> dict[str, Tensor]:
         """Return the tensors of one picture, and those all pictures share, by their names.
 
@@ -66,6 +67,8 @@ class Pictures:
             model: The net inside, whose last layer is known by name.
             cycle: Number of the forgetting, from 1.
             moment: ``before``, ``forgotten`` or ``relearnt``; ``before`` comes first.
+            step: Optimizer steps done; a ``before`` at the step of the last ``relearnt`` is the
+                same picture and is not taken anew. None takes every picture anew.
 
         Returns:
             ``cycle<k>.<moment>.coordinates`` float32 (n, 2), ``.clean_predicted`` and
@@ -78,7 +81,13 @@ class Pictures:
         """
         if moment not in MOMENTS or (moment != "before" and not self.before):
             raise ValueError(f"pictures: got moment {moment!r} of cycle {cycle} out of turn")
-        found, clean, attacked = self._look(net, model)
+        known, self._relearnt = self._relearnt, None
+        if moment == "before" and known is not None and known[0] == step:
+            found, clean, attacked = known[1]
+        else:
+            found, clean, attacked = self._look(net, model)
+        if moment == "relearnt" and step is not None:
+            self._relearnt = (step, (found, clean, attacked))
         if self.plane is None:
             self.plane = fit_plane(found)
         if moment == "before":

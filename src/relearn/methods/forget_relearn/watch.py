@@ -11,7 +11,7 @@ import torch
 from relearn.data.images import Split
 from relearn.data.randomness import generator_of
 from relearn.evaluation.attacks.pgd import Pgd
-from relearn.evaluation.attacks.scoring import correct_mask, robust_mask
+from relearn.evaluation.attacks.scoring import both_masks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,10 +76,9 @@ class Examiner:
                 first ``monitor.images`` images.
         """
         chosen = self.splits[split]
-        robust = robust_mask(
+        clean, robust = both_masks(
             net, chosen.images, chosen.labels, attack=self.attack, ball=self.ball, seed=self.seed
         )
-        clean = correct_mask(net, chosen.images, chosen.labels)
         return Reading(float(clean.double().mean()), float(robust.double().mean()))
 
 

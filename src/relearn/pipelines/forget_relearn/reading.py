@@ -60,7 +60,8 @@ def check_ledger(units: DataFrame, confirmed_units: DataFrame) -> dict[str, Any]
         confirmed_units: Index of a study's confirmation.
 
     Returns:
-        rows, verified, failed (a list of what did not come out the same) and orders_equal.
+        rows, verified, by_mask_alone (of these, rows whose values come from a trained net, so that
+        no seed can give them), failed (a list of what did not come out the same) and orders_equal.
     """
     from relearn.pipelines.forget_relearn.study import verify_units
 

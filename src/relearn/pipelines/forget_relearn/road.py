@@ -57,22 +57,29 @@ def train_models(
 
 
 def _train_plain_first(jobs: Sequence[TrainingJob], folder: Path) -> list[Outcome]:
-    """Train, and let the trainings of a seed take up the end of the plain one's warm-up."""
+    """Train, plain trainings first, so that the others of a seed may take up their warm-up.
+
+    None waits for another: a training that finds no warm-up yet makes its own, which costs time
+    and changes nothing, so that no worker is ever idle.
+    """
     from relearn.pipelines.forget_relearn.tuning import train_all
 
-    found: dict[int, Outcome] = {}
-    plain = [place for place, job in enumerate(jobs) if job.training == PLAIN]
-    others = [place for place in range(len(jobs)) if place not in plain]
-    ends: dict[int, str] = {}
-    if plain:
-        mine = [jobs[place] for place in plain]
-        found |= dict(zip(plain, train_all(mine, folder, f"forget_relearn: {PLAIN}"), strict=True))
-        ends = {jobs[place].seed: str(found[place].path) for place in plain}
-    if others:
-        rest = [replace(jobs[place], warmup=ends.get(jobs[place].seed, "")) for place in others]
-        made = train_all(rest, folder, "forget_relearn: trainings")
-        found |= dict(zip(others, made, strict=True))
-    return [found[place] for place in range(len(jobs))]
+    order = sorted(range(len(jobs)), key=lambda place: jobs[place].training != PLAIN)
+    ends = {job.seed: _folder_of(job, folder) for job in jobs if job.training == PLAIN}
+    given = [
+        job if job.training == PLAIN else replace(job, warmup=ends.get(job.seed, ""))
+        for job in (jobs[place] for place in order)
+    ]
+    made = train_all(given, folder, "forget_relearn: trainings")
+    return [made[order.index(place)] for place in range(len(jobs))]
+
+
+def _folder_of(job: TrainingJob, folder: Path) -> str:
+    from relearn.execution.unit_folder import UnitFolder
+    from relearn.pipelines.forget_relearn.units import training_unit
+
+    unit = training_unit(job)
+    return str(UnitFolder.of(folder, unit.key, unit.address).path)
 
 
 def judge_arms(

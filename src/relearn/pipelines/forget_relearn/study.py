@@ -27,17 +27,18 @@ def verify_units(units: Sequence[tuple[str, int, Path]]) -> dict[str, Any]:
         As for ``nodes.check_ledger``.
     """
     from relearn.arm_store import CHECKPOINT, interventions_of, load_rows
-    from relearn.methods.forget_relearn.ledger import verify
+    from relearn.methods.forget_relearn.ledger import is_proven_by_mask_alone, verify
     from relearn.models.checkpoint import load_checkpoint
 
     failed: list[str] = []
     orders: dict[int, set[str]] = {}
-    count = 0
+    count = by_mask = 0
     for arm, seed, folder in units:
         rows = load_rows(folder)
         orders.setdefault(seed, set()).add(rows["order_digest"])
         entries = interventions_of(rows)
         count += len(entries)
+        by_mask += sum(map(is_proven_by_mask_alone, entries))
         if not entries:
             continue
         architecture = load_checkpoint(folder / CHECKPOINT).architecture
@@ -49,6 +50,7 @@ def verify_units(units: Sequence[tuple[str, int, Path]]) -> dict[str, Any]:
     return {
         "rows": count,
         "verified": count - len(failed),
+        "by_mask_alone": by_mask,
         "failed": failed,
         "orders_equal": all(len(found) == 1 for found in orders.values()),
     }

@@ -26,6 +26,8 @@ FLOORS = ("data", "models", "training", "evaluation", "methods.forget_relearn")
 SCORE = "score.json"
 WARMUP = "warmup.safetensors"
 METHOD = "forget_relearn"
+PAUSE = 10.0
+"""Seconds of training that an interruption may cost."""
 
 _NOT_TRAINED = {"judging", "evidence", "study", "trainings", "compare", "tuning"}
 _CYCLE = {"cycle", "forget", "relearn"}  # the training's own ones, which may differ
@@ -236,7 +238,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> None:
         training=job.training,
         seed=job.seed,
         log=log,
-        resume=ResumePoint(folder / "resume.safetensors"),
+        resume=ResumePoint(folder / "resume.safetensors", pause_seconds=PAUSE),
         device=device_of(job.execution, job.base.architecture),
         warmup=ResumePoint((Path(job.warmup) if job.warmup else folder) / WARMUP),
     )
@@ -256,7 +258,7 @@ def _score(job: TrainingJob, folder: Path, log: Log) -> None:
         training=job.training,
         seed=job.seed,
         log=log,
-        resume=ResumePoint(folder / "resume.safetensors"),
+        resume=ResumePoint(folder / "resume.safetensors", pause_seconds=PAUSE),
         device=device_of(job.execution, job.base.architecture),
     )
     write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
