@@ -7,6 +7,7 @@ import torch
 from tiny_lora import answers, images, learn_task, tiny_adapters
 
 from relearn.errors import ParameterError
+from relearn.methods.lora_ipc import attachment
 from relearn.methods.lora_ipc.class_statistics import (
     SMALLEST_VARIANCE,
     ClassStatistics,
@@ -14,6 +15,7 @@ from relearn.methods.lora_ipc.class_statistics import (
     describe_class,
     sample_features,
 )
+from relearn.methods.lora_ipc.lora import AdaptedLinear
 from relearn.methods.lora_ipc.task_inference import (
     BATCH_WISE,
     PER_IMAGE,
@@ -140,6 +142,54 @@ def test_a_mixed_batch_is_answered_by_each_images_own_model_among_learnt_classes
         adapters.set_head(last)
         own = found.tasks == task
         torch.testing.assert_close(found.logits[own][:, :6], answers(adapters.model)[own][:, :6])
+
+
+@pytest.mark.parametrize("room", [0, 2**27], ids=["one weight kept", "all weights kept"])
+def test_answers_do_not_depend_on_how_many_composed_weights_stay_in_memory(monkeypatch, room):
+    monkeypatch.setattr(attachment, "ROOM_FOR_WEIGHTS", room)
+    monkeypatch.setattr(AdaptedLinear, "_worth", lambda layer: 0.0)
+    adapters = tiny_adapters()
+    for _ in range(3):
+        learn_task(adapters)
+    shapes = described(adapters)
+    found = [predict(adapters, images(), shapes).logits for _ in range(2)]
+    assert torch.equal(*found)
+    kept = {len(layer._kept) for layer in adapters.layers}
+    assert kept == {3 if room else 1}
+    adapters.use(0)
+    adapters.set_head(adapters.heads[-1])
+    torch.testing.assert_close(found[0][::3, :6], answers(adapters.model)[::3, :6])
+    learn_task(adapters)
+    adapters.use(2)
+    adapters.set_head(adapters.heads[2])
+    torch.testing.assert_close(found[0][2::3, :6], answers(adapters.model)[2::3, :6])
+
+
+def test_few_rows_go_through_the_factors_and_many_through_a_composed_weight(monkeypatch):
+    adapters = tiny_adapters(double=True)
+    for _ in range(3):
+        learn_task(adapters)
+    tasks, found = torch.tensor([0, 2, 2, 1, -1, 0]), []
+    for worth in (0.0, 1e9):
+        monkeypatch.setattr(AdaptedLinear, "_worth", lambda layer, worth=worth: worth)
+        with adapters.per_image(tasks):
+            found.append(answers(adapters.model))
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
+def test_a_mixed_pass_has_gradients_of_its_images():
+    adapters = tiny_adapters(double=True)
+    learn_task(adapters)
+    learn_task(adapters)
+    tasks, shown = torch.tensor([0, 1, 1]), images(3, double=True).requires_grad_()
+    with adapters.per_image(tasks):
+        (mixed,) = torch.autograd.grad(adapters.model(shown).square().sum(), shown)
+    head = adapters.heads[1]
+    for task in (0, 1):
+        adapters.use(task)
+        adapters.set_head(head)
+        (alone,) = torch.autograd.grad(adapters.model(shown).square().sum(), shown)
+        torch.testing.assert_close(mixed[tasks == task], alone[tasks == task])
 
 
 def test_voting_gives_a_batch_one_task_and_is_labelled_as_leaking():

@@ -92,8 +92,10 @@ def test_what_is_observed_is_the_weight_and_its_gradient():
     torch.testing.assert_close(gradient, weight.grad)
 
 
+@pytest.mark.parametrize("dense_from", [0.0, 0.55, 1e9])
 @pytest.mark.parametrize("omega", [True, False])
-def test_a_whole_net_has_the_gradients_of_its_parametrization(omega):
+def test_a_whole_net_has_the_gradients_of_its_parametrization(monkeypatch, omega, dense_from):
+    monkeypatch.setattr(composition, "DENSE_FROM", dense_from)
     adapters = tiny_adapters(double=True, omega=omega)
     learn_task(adapters)
     learn_task(adapters, freeze=["0.v", "1.fc2"])

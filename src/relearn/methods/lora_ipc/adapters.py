@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from relearn.errors import TrainingError
 from relearn.methods.lora_ipc.attachment import Settings, check_room, exchange
 from relearn.methods.lora_ipc.matrices import find_matrices
-from relearn.methods.lora_ipc.modules import AdaptedMatrix, Snapshot
+from relearn.methods.lora_ipc.modules import AdaptedMatrix, Snapshot, runs_of
 from relearn.methods.lora_ipc.orthogonality import basis_of, complement, first_factor
 from relearn.methods.lora_ipc.task_rules import (
     check_classes,
@@ -203,8 +202,9 @@ class Adapters:
     def per_image(self, tasks: Tensor) -> Iterator[None]:
         """Compute, inside the block, each image of a batch as after a task of its own.
 
-        One pass over the whole batch: y = x W_0 + ((x A) * w) B, where row n of w holds s omega of
-        the snapshot of image n, and 0 for the modules of later tasks.
+        One pass over the whole batch. Images of one task that stand side by side share a product
+        with the weight composed for that task, so sort a batch by its tasks (``by_task``); where
+        they have too few tokens for that, the factors are applied to each.
 
         Args:
             tasks: For each image the number of a finished task, int64, shape (batch,).
@@ -214,11 +214,10 @@ class Adapters:
             ParameterError: A task has not been learnt.
         """
         refuse_open(self.open_classes is not None)
-        known = tasks.unique()
-        check_snapshot(known.tolist(), self.tasks)
-        place = torch.searchsorted(known, tasks)
+        check_snapshot(tasks.unique().tolist(), self.tasks)
+        runs = runs_of(tasks)
         for layer in self.layers:
-            layer.mixed = [_weights_at(m, known.tolist())[place] for m in layer.parts]
+            layer.mixed = runs
         try:
             yield
         finally:
@@ -281,9 +280,3 @@ class Adapters:
                 setattr(head, name, nn.Parameter(state[name].to(parameter)))
         head.out_features = int(head.weight.shape[0])
         head.load_state_dict(dict(state))
-
-
-def _weights_at(matrix: AdaptedMatrix, tasks: Sequence[int]) -> Tensor:
-    """Return s omega of each column at each task, shape (tasks, columns), 0 for later modules."""
-    rows = [matrix.factors(Snapshot(task))[2] for task in tasks]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -17,6 +17,10 @@ from relearn.methods.lora_ipc.orthogonality import INITIALISATIONS
 if TYPE_CHECKING:
     from relearn.methods.lora_ipc.matrices import Place
 
+ROOM_FOR_WEIGHTS = 2**27
+"""Bytes that the composed weights of finished tasks may take, so that mixed batches do not compose
+them anew: 12 tasks of a ViT of width 192 and 6 blocks; of a ViT-B, which is larger, one."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -101,6 +105,9 @@ def exchange(
         adapted.train(model.training)
         model.set_submodule(name, adapted)
         made.append(adapted)
+    size = sum(layer.base_weight.nbytes for layer in made)
+    for layer in made:
+        layer.keeps = max(1, ROOM_FOR_WEIGHTS // size)
     return tuple(made)
 
 

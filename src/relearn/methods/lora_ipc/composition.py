@@ -5,10 +5,14 @@ weights omega_i, and the factors A, B of the present task:
 
     W = W_0 + s (sum_i omega_i A_i B_i + A B)                      composed once a step
     y = x W,   dx = g W^T
-    dA = s x^T (g B^T),   dB = s (x A)^T g,   domega_i = s sum((x A_i) * (g B_i^T))
+    dA = s x^T (g B^T),   dB = s (x A)^T g,   domega_i = s <(x A_i)^T g, B_i>
 
-Where dW = x^T g is wanted anyway (importance), or is the cheaper way, the same gradients come from
-it: dA = s dW B^T, dB = s A^T dW, domega_i = s <A_i^T dW, B_i>.
+The products x [A_1 .. A] of all matrices that read the same x are one, and so are the products with
+g: two large products instead of two small ones a module. Where dW = x^T g is wanted anyway
+(importance), or is the cheaper way, the same gradients come from it: dA = s dW B^T, dB = s A^T dW,
+domega_i = s <A_i^T dW, B_i>. Either way omega costs a step about rows x columns x (d_in + d_out)
+products, or rows x d_in x d_out; only folding the earlier modules (omega off, or the matrix frozen)
+is free.
 
 Weights are stored as torch stores them, (d_out, d_in), so W below is the transpose of W above.
 
@@ -19,7 +23,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +35,8 @@ from torch.nn import functional
 Observe = Callable[[Tensor, Tensor], None]
 """``observe(weight, gradient)`` of one matrix, both (d_out, d_in)."""
 
-DENSE_FROM = 0.5
-"""Products with all factors beside one dense product, from which the dense way is the faster."""
+DENSE_FROM = 0.8
+"""Multiplications through the factors over those through dW, from which dW is the faster way."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,22 @@ class Part:
         """Columns of the earlier factors."""
         return sum(self.ranks)
 
-    def is_dense(self, in_features: int, out_features: int) -> bool:
+    @property
+    def skipped(self) -> int:
+        """Columns of the earlier factors whose gradient nobody wants."""
+        return 0 if self.trains_omega else self.history
+
+    def is_dense(self, rows: int, in_features: int, out_features: int) -> bool:
         """Return whether the gradients go through dW.
 
         Args:
+            rows: Of the input.
             in_features: d_in.
             out_features: d_out.
         """
-        columns = self.rank + (self.history if self.trains_omega else 0)
-        thin, dense = columns * (in_features + out_features), in_features * out_features
+        columns = 2 * self.rank + (self.history if self.trains_omega else 0)
+        thin = rows * columns * (in_features + out_features)
+        dense = (rows + columns) * in_features * out_features
         return self.observe is not None or thin > DENSE_FROM * dense
 
 
@@ -124,17 +135,32 @@ class LowRankLinear(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         with torch.autocast(x.device.type, enabled=False):
             grad_x = (grad @ weight).view_as(x) if ctx.needs_input_grad[0] else None
-            found: list[Tensor | None] = []
-            for number, part in enumerate(ctx.parts):
-                first, last = part.rows
-                a, b = stacks[2 * number], stacks[2 * number + 1]
-                own = grad[:, first:last]
-                if part.is_dense(a.shape[0], b.shape[1]):
-                    found += _dense(part, own.T @ rows, (a, b), weight[first:last])
-                else:
-                    found += _thin(part, rows, own, (a, b))
-                found += [None, None]
+            found = _gradients(ctx.parts, rows, grad, (stacks[::2], stacks[1::2]), weight=weight)
         return (grad_x, None, None, None, *found)
+
+
+def _gradients(
+    parts: Sequence[Part],
+    rows: Tensor,
+    grad: Tensor,
+    factors: tuple[Sequence[Tensor], Sequence[Tensor]],
+    *,
+    weight: Tensor,
+) -> list[Tensor | None]:
+    """Return, part by part, the gradients of A, B and omega, and none for both stacks."""
+    found: dict[int, list[Tensor | None]] = {}
+    thin = []
+    for number, part in enumerate(parts):
+        first, last = part.rows
+        a, b = (each[number] for each in factors)
+        if part.is_dense(len(rows), a.shape[0], b.shape[1]):
+            own = grad[:, first:last].T @ rows
+            found[number] = _dense(part, own, (a, b), weight[first:last])
+        else:
+            thin.append((number, part, (a, b)))
+    told = _thin([(part, stacks) for _, part, stacks in thin], rows, grad)
+    found |= {number: own for (number, _, _), own in zip(thin, told, strict=True)}
+    return [each for number in range(len(parts)) for each in (*found[number], None, None)]
 
 
 def _dense(
@@ -143,34 +169,45 @@ def _dense(
     """Return the gradients of A, B and omega from that of the weight, (d_out, d_in)."""
     if part.observe is not None:
         part.observe(weight, grad_weight)
-    (a, b), history, scale = factors, part.history, part.scale
-    skipped = 0 if part.trains_omega else history
-    product = a[:, skipped:].T @ grad_weight.T  # (columns, d_out), as B lies in memory
-    grad_a = grad_b = grad_omega = None
-    if part.rank:
-        grad_a = (b[history:] @ grad_weight).T * scale
-        grad_b = product[history - skipped :] * scale
-    if part.trains_omega:
-        columns = (product[:history] * b[:history]).sum(1)
-        grad_omega = _by_module(columns, part.ranks) * scale
-    return [grad_a, grad_b, grad_omega]
+    a, b = factors
+    product = a[:, part.skipped :].T @ grad_weight.T  # (columns, d_out), as B lies in memory
+    grad_a = (b[part.history :] @ grad_weight).T * part.scale if part.rank else None
+    return [grad_a, *_from_product(part, product, b)]
 
 
 def _thin(
-    part: Part, rows: Tensor, grad: Tensor, factors: tuple[Tensor, Tensor]
-) -> list[Tensor | None]:
-    """Return the same gradients from products with the factors alone."""
-    (a, b), history, scale = factors, part.history, part.scale
-    skipped = 0 if part.trains_omega else history
-    left, right = rows @ a[:, skipped:], grad @ b[skipped:].T
-    grad_a = grad_b = grad_omega = None
+    parts: Sequence[tuple[Part, tuple[Tensor, Tensor]]], rows: Tensor, grad: Tensor
+) -> list[list[Tensor | None]]:
+    """Return the same gradients of some parts from products with their factors alone."""
+    if not parts:
+        return []
+    own = [grad[:, part.rows[0] : part.rows[1]] for part, _ in parts]
+    left = rows @ _beside([a[:, part.skipped :] for part, (a, _) in parts])
+    right = [each @ b[part.history :].T for (part, (_, b)), each in zip(parts, own, strict=True)]
+    grads_a = (rows.T @ _beside(right)).split([part.rank for part, _ in parts], 1)
+    widths = [a.shape[1] - part.skipped for part, (a, _) in parts]
+    found = []
+    for number, each in enumerate(left.split(widths, 1)):
+        part, (_, b) = parts[number]
+        product = each.T @ own[number]  # of A^T dW, without dW
+        grad_a = grads_a[number] * part.scale if part.rank else None
+        found.append([grad_a, *_from_product(part, product, b)])
+    return found
+
+
+def _from_product(part: Part, product: Tensor, b: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of B and omega from A^T dW, shape (columns, d_out)."""
+    grad_b = grad_omega = None
     if part.rank:
-        grad_a = (rows.T @ right[:, history - skipped :]) * scale
-        grad_b = (left[:, history - skipped :].T @ grad) * scale
+        grad_b = product[part.history - part.skipped :] * part.scale
     if part.trains_omega:
-        columns = (left[:, :history] * right[:, :history]).sum(0)
-        grad_omega = _by_module(columns, part.ranks) * scale
-    return [grad_a, grad_b, grad_omega]
+        columns = torch.linalg.vecdot(product[: part.history], b[: part.history])
+        grad_omega = _by_module(columns, part.ranks) * part.scale
+    return grad_b, grad_omega
+
+
+def _beside(pieces: Sequence[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), 1)
 
 
 def _by_module(columns: Tensor, ranks: tuple[int, ...]) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from relearn.errors import ParameterError
 from relearn.methods.lora_ipc.composition import LowRankLinear, column_weights, compose
-from relearn.methods.lora_ipc.modules import AdaptedMatrix, Snapshot
+from relearn.methods.lora_ipc.modules import AdaptedMatrix, Run, Snapshot
 
 
 class AdaptedLinear(nn.Module):
@@ -28,6 +28,11 @@ class AdaptedLinear(nn.Module):
     Args:
         linear: The frozen layer; its weight and bias are shared, never written.
         matrices: Its matrices, in the order of their rows.
+
+    Attributes:
+        snapshot: The finished task whose composition answers.
+        mixed: Runs of a batch that different compositions answer; None where one answers all.
+        keeps: Composed weights of finished tasks that stay in memory, 1 or more.
 
     Raises:
         ParameterError: The input of a mixed pass has another first dimension than the tasks told.
@@ -39,9 +44,10 @@ class AdaptedLinear(nn.Module):
         self.base_weight, self.bias = linear.weight, linear.bias
         self.matrices = nn.ModuleList(matrices)
         self.snapshot = Snapshot(-1)
-        self.mixed: list[Tensor] | None = None
+        self.mixed: Sequence[Run] | None = None
         self._folded: Tensor = self.base_weight.detach()
-        self._kept: tuple[object, Tensor] | None = None
+        self.keeps = 1
+        self._kept: dict[object, Tensor] = {}
 
     @property
     def parts(self) -> list[AdaptedMatrix]:
@@ -84,15 +90,17 @@ class AdaptedLinear(nn.Module):
         return result
 
     def at_rest(self, snapshot: Snapshot) -> Tensor:
-        """Return the effective weight after a finished task; the last one asked for is kept.
+        """Return the effective weight after a finished task; ``keeps`` of them stay composed.
 
         Args:
             snapshot: Which composition.
         """
-        key = ("rest", snapshot, self._place_of_base())
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self.composed_at(snapshot))
-        return self._kept[1]
+        key = (snapshot, self._place_of_base())
+        if key not in self._kept:
+            while len(self._kept) >= self.keeps:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self.composed_at(snapshot)
+        return self._kept[key]
 
     @torch.no_grad()
     def composed_at(self, snapshot: Snapshot) -> Tensor:
@@ -122,7 +130,7 @@ class AdaptedLinear(nn.Module):
         Args:
             snapshot: The last finished task.
         """
-        self.snapshot, self._kept, self.mixed = snapshot, None, None
+        self.snapshot, self._kept, self.mixed = snapshot, {}, None
         folding = [m for m in self.parts if m.omega is None and m.tasks]
         if not folding:
             self._folded = self.base_weight.detach()
@@ -181,24 +189,50 @@ class AdaptedLinear(nn.Module):
             piece.register_hook(lambda grad: observe(seen, grad))
         return piece
 
-    def _mixed(self, x: Tensor, weights: list[Tensor]) -> Tensor:
-        """Return the outputs where each image has modules with weights of its own."""
-        if x.shape[0] != len(weights[0]):
+    def _mixed(self, x: Tensor, runs: Sequence[Run]) -> Tensor:
+        """Return the outputs where each run of images has the composition of a task of its own."""
+        images = runs[-1].last if runs else 0
+        if x.shape[0] != images:
             raise ParameterError(
                 f"lora_ipc.task_inference: {self.parts[0].place.layer} reads {x.shape[0]} rows, "
-                f"expected one for each of {len(weights[0])} images; this net cuts images into "
+                f"expected one for each of {images} images; this net cuts images into "
                 "windows, so run the images of one task at a time"
             )
-        result = functional.linear(x, self.base_weight.to(x.dtype), self._bias(x))
-        rows = x.reshape(-1, self.in_features)
-        flat = result.view(-1, self.out_features)
-        each = len(rows) // len(x)
-        for matrix, own in zip(self.parts, weights, strict=True):
-            if own.shape[1]:
-                first, last = matrix.place.rows
-                columns = own.shape[1]
-                left = rows @ matrix.history_a[:, :columns].to(x.dtype)
-                scaled = left.view(len(x), each, columns) * own.to(x.dtype).unsqueeze(1)
-                right = matrix.history_b[:columns].to(x.dtype)
-                flat[:, first:last].addmm_(scaled.view(-1, columns), right)
+        result = x.new_empty(*x.shape[:-1], self.out_features)
+        asked = {run.snapshot for run in runs}
+        # what fits beside that of the first task, which every batch asks for, stays composed
+        fits = len(asked) == 1 or len(asked) < self.keeps
+        weight_of = self.at_rest if fits else self.composed_at
+        rows = x[:1].numel() // self.in_features
+        weights = {
+            snapshot: weight_of(snapshot).to(x.dtype)
+            for snapshot in asked
+            if rows * sum(len(run) for run in runs if run.snapshot == snapshot) >= self._worth()
+        }
+        for run in runs:
+            own, into = x[run.first : run.last], result[run.first : run.last]
+            self._write(own, into, run.snapshot, weights.get(run.snapshot))
         return result
+
+    def _worth(self) -> float:
+        """Return from how many rows on a composed weight costs less than products with factors."""
+        return self.in_features * self.out_features / (self.in_features + self.out_features)
+
+    def _write(self, x: Tensor, into: Tensor, snapshot: Snapshot, weight: Tensor | None) -> None:
+        """Write the outputs of one composition, by its weight or, without one, by the factors."""
+        if weight is not None:
+            _linear_into(x, weight, self._bias(x), into)
+            return
+        into.copy_(functional.linear(x, self.base_weight.to(x.dtype), self._bias(x)))
+        for matrix in self.parts:
+            (first, last), (a, b, weights) = matrix.place.rows, matrix.factors(snapshot)
+            into[..., first:last] += (x @ a.to(x.dtype)) @ (weights.unsqueeze(1) * b).to(x.dtype)
+
+
+def _linear_into(x: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
+    """Write x W + bias; straight into its place where no gradient is asked for."""
+    if torch.is_grad_enabled() or bias is None:
+        into.copy_(functional.linear(x, weight, bias))
+        return
+    rows, out = x.reshape(-1, weight.shape[1]), into.view(-1, weight.shape[0])
+    torch.addmm(bias, rows, weight.T, out=out)

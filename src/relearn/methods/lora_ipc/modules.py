@@ -35,6 +35,39 @@ class Snapshot:
     without: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True)
+class Run:
+    """Images of a batch, one after the other, that one composition answers.
+
+    Attributes:
+        snapshot: Which composition.
+        first: Place of the first image.
+        last: Place of the last image + 1.
+    """
+
+    snapshot: Snapshot
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.last - self.first
+
+
+def runs_of(tasks: Tensor) -> list[Run]:
+    """Return the runs of images with one task.
+
+    Args:
+        tasks: For each image the number of a finished task, int64, shape (batch,).
+    """
+    known, counts = tasks.unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    return [
+        Run(Snapshot(task), last - count, last)
+        for task, count, last in zip(known.tolist(), counts.tolist(), ends, strict=True)
+    ]
+
+
 class AdaptedMatrix(nn.Module):
     """The modules of one matrix.
 

@@ -19,6 +19,7 @@ from relearn.evaluation.classification import evaluating
 from relearn.methods.lora_ipc.bodies import TaskwiseBody
 from relearn.methods.lora_ipc.task_inference import (
     ClassShape,
+    by_task,
     features_after_first_task,
     infer_tasks,
     vote_over_batch,
@@ -129,8 +130,7 @@ class Reader:
         found = []
         with evaluating(self.body.net):
             for block, own in zip(images.split(_BATCH), tasks.split(_BATCH), strict=True):
-                with adapters.per_image(own):
-                    found.append(self._last(self._input(block)).cpu())
+                found.append(by_task(adapters, self._input(block), own, self._last).cpu())
         return torch.cat(found)
 
     def _last(self, images: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 The features of all images are those after the first task, of length 1. Each class is described by
 a few centroids mu with a covariance; an image belongs to the task of the class whose centroid is
-nearest by (f - mu)^T P (f - mu). All images of a batch then go through the net in one pass, each
-with the omega of its own task.
+nearest by (f - mu)^T P (f - mu). All images of a batch then go through the net in one pass, sorted
+by task, each task with a weight composed once for all its images.
 
 References:
     LoRAC-IPC, arXiv 2504.13407, and its official code: 4 centroids, covariance + 1e-4 I, shrunk by
@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -144,10 +144,28 @@ def features_after_first_task(adapters: Adapters, images: Tensor) -> Tensor:
         ParameterError: No task has been learnt.
         TrainingError: A task has begun and not ended.
     """
-    first = torch.zeros(len(images), dtype=torch.int64)
-    with adapters.per_image(first):
-        found = heads.features(adapters.model, images, adapters.head_name)
-    return functional.normalize(found)
+    return functional.normalize(_after_first_task(adapters, images))
+
+
+def by_task(
+    adapters: Adapters, images: Tensor, tasks: Tensor, ask: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return what is asked of each image by the model after its own task, in one pass.
+
+    Args:
+        adapters: With at least one finished task.
+        images: Shape (batch, channels, height, width).
+        tasks: For each image the number of a finished task, int64, shape (batch,).
+        ask: The net or a part of it; it is given all images at once, sorted by task.
+
+    Raises:
+        ParameterError: A task has not been learnt.
+        TrainingError: A task has begun and not ended.
+    """
+    order = tasks.argsort(stable=True)
+    with adapters.per_image(tasks[order].cpu()):
+        found = ask(images[order.to(images.device)])
+    return found[order.argsort().to(found.device)]
 
 
 @torch.no_grad()
@@ -160,6 +178,8 @@ def predict(
 ) -> Prediction:
     """Return the answers for a batch that may mix all tasks, in two passes over it.
 
+    Images of the first task need no second one.
+
     Args:
         adapters: With at least one finished task; the net is in the mode it is to answer in.
         images: Shape (batch, channels, height, width).
@@ -170,15 +190,26 @@ def predict(
         ParameterError: No task has been learnt, or a class has not been described.
         TrainingError: A task has begun and not ended.
     """
-    features = features_after_first_task(adapters, images)
-    tasks = infer_tasks(features, shapes, adapters.classes)
+    features = _after_first_task(adapters, images)
+    tasks = infer_tasks(functional.normalize(features), shapes, adapters.classes)
     if batch_wise:
         tasks = vote_over_batch(tasks)
-    with adapters.per_image(tasks.cpu()):
-        logits = adapters.model(images)
+    later = tasks.nonzero().flatten()  # the others have been through their model just now
+    if len(later):
+        features[later] = by_task(adapters, images[later], tasks[later], _features_of(adapters))
+    logits = adapters.head(features)
     seen = [label for classes in adapters.classes for label in classes]
     logits = only_classes(logits, seen)
     return Prediction(logits, logits.argmax(1), tasks, BATCH_WISE if batch_wise else PER_IMAGE)
+
+
+def _after_first_task(adapters: Adapters, images: Tensor) -> Tensor:
+    with adapters.per_image(torch.zeros(len(images), dtype=torch.int64)):
+        return _features_of(adapters)(images)
+
+
+def _features_of(adapters: Adapters) -> Callable[[Tensor], Tensor]:
+    return lambda images: heads.features(adapters.model, images, adapters.head_name)
 
 
 def only_classes(logits: Tensor, classes: Sequence[int]) -> Tensor:
