@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-faults test-full lint format types docs bench viz ui serve clean
+.PHONY: help setup run test test-faults test-full test-compat lint format types docs bench viz ui serve clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,6 +68,9 @@ test-faults: setup ## kills at many moments, full disks, dead servers
 
 test-full: setup ## what takes long or needs more: all architectures, notebooks, PostgreSQL, Ray, browser
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m full --timeout 3600 $(ARGS)
+
+test-compat: setup ## which architectures grow: measures all (ARGS=--rewrite-pages writes the page)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m full --timeout 3600 tests/methods/grow/test_grow_compatibility.py $(ARGS)
 
 lint: setup ## style, floors, generated documentation, notebooks without output
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One tracking store for all tests, made once and copied: making it takes MLflow some seconds."""
+"""One tracking store for all tests, made once and copied, and the option that rewrites pages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from pathlib import Path
 import pytest
 
 from relearn.tracking.client import STORE, absolute_address, open_client
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option with which tests write the pages that they generate."""
+    parser.addoption(
+        "--rewrite-pages",
+        action="store_true",
+        help="write the pages that tests generate (which architectures grow) instead of comparing",
+    )
+
+
+@pytest.fixture(scope="session")
+def rewrite_pages(request: pytest.FixtureRequest) -> bool:
+    """Return whether tests write the pages that they generate instead of comparing."""
+    return bool(request.config.getoption("--rewrite-pages"))
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,21 @@ class Shuffle(nn.Module):
         return mixed.reshape(batch, channels, height, width)
 
 
+class TiedWords(nn.Module):
+    """An embedding whose table reads as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(7, 4)
+        self.hidden = nn.Linear(4, 5)
+        self.back = nn.Linear(5, 4)
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.back(torch.relu(self.hidden(self.words(x)))))
+
+
 def block_of(name: str, channels: int) -> tuple[nn.Module, int]:
     """Return a block and its number of channels."""
     if name == "cat":

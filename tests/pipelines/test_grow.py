@@ -282,6 +282,9 @@ def test_speed_and_break_even_are_said_in_words():
     assert "3.00 times fewer FLOPs" in said[0]
     assert "1.20 times fewer" in said[0]
     assert "From 1 design on" in said[1]
+    slower = {"share": 1.25, "factor": 0.8, "low": 0.5, "high": 2.0}
+    told = {**tables.speed_up(records, config), "teacher_included": slower}
+    assert "1.25 times as many FLOPs, 0.50 to 2.00 with the" in findings.speed_of(told, {})[0]
     never = findings.speed_of({}, {**found, "candidates": None})
     assert "no number of designs" in never[0]
 

@@ -101,6 +101,7 @@ def test_a_part_that_cannot_run_on_the_example_is_refused_by_name_and_line() -> 
     with pytest.raises(UntraceableError, match=r"test_grow_at_rest\.py:\d+ .*helper\.2") as caught:
         plan(teacher, INPUTS.float(), GrowthSpec(width=1.5))
 
+    assert caught.value.group == "helper.0"
     assert "rests in evaluation mode" in str(caught.value)
     assert "an example that the network can be trained on" in str(caught.value)
     assert "\n" not in str(caught.value)

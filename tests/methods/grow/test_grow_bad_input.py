@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from grow_nets import classifier, images, off
+from grow_nets import TiedWords, classifier, images, off
 from torch import Tensor, nn
 
 from relearn.methods.grow import apply, plan
@@ -61,21 +61,6 @@ class Inside(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.between(self.layer(x)))
-
-
-class TiedWords(nn.Module):
-    """An embedding whose table reads as well."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(7, 4)
-        self.hidden = nn.Linear(4, 5)
-        self.back = nn.Linear(5, 4)
-        self.head = nn.Linear(4, 7, bias=False)
-        self.head.weight = self.words.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.back(torch.relu(self.hidden(self.words(x)))))
 
 
 class Twice(nn.Module):

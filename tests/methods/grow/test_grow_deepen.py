@@ -21,6 +21,8 @@ from relearn.methods.grow.faults import DeepenError, UnknownGroupError
 from relearn.methods.grow.handed_on import layer_error
 from relearn.methods.grow.inserted import calibrate
 from relearn.methods.grow.spec import DepthSpec, GrowthSpec
+from relearn.models.architectures import build_net
+from relearn.models.checkpoint import Architecture
 from relearn.provenance import digest_tensors
 
 INPUTS = images(2, count=6).float()
@@ -75,6 +77,17 @@ def test_auto_appends_a_block_to_every_stage_of_a_resnet() -> None:
 
     assert [e["path"] for e in record.depth] == [f"layer{i}" for i in range(1, 5)]
     assert [len(getattr(student, f"layer{i}")) for i in range(1, 5)] == [3, 3, 3, 3]
+    assert verify(teacher, student, INPUTS, record=record).passed
+
+
+def test_auto_takes_the_stages_and_not_the_list_that_holds_them() -> None:
+    options = {"width": 4, "depth": 14}
+    teacher = build_net(Architecture("preact_resnet", 3, 8, 5, options, (0.5,) * 3, (0.3,) * 3))
+    randomised(teacher, seed=0).eval()
+
+    student, record = deepened(teacher, DepthSpec())
+
+    assert [e["path"] for e in record.depth] == ["stages.0", "stages.1", "stages.2"]
     assert verify(teacher, student, INPUTS, record=record).passed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from grow_nets import classifier, images
+from grow_nets import TiedWords, classifier, images
 from torch import nn
 
 from relearn.methods.grow import GrowthError, GrowthSpec, apply, plan, verify
@@ -12,6 +12,7 @@ from relearn.methods.grow.spec import DepthSpec
 from relearn.provenance import digest_tensors
 
 INPUTS = images().float()
+WORDS = torch.tensor([[1, 2], [3, 4]])
 
 
 class Stops(nn.Module):
@@ -52,6 +53,15 @@ REFUSED = {
     "factor below 1": (classifier, planned(width=0.5)),
     "unknown group": (classifier, planned(groups={"nothing": 2.0})),
     "output asked to grow": (classifier, lambda t: planned(groups={str(len(t) - 1): 2.0})(t)),
+    "input asked to grow": (classifier, planned(groups={"input": 2.0})),
+    "shared parameters asked to grow": (
+        TiedWords,
+        lambda t: plan(t, WORDS, GrowthSpec(groups={"words": 2.0})),
+    ),
+    "identity behind what is not idempotent": (
+        classifier,
+        deeper(place="after", path="0", kind="identity"),
+    ),
     "forward fails": (lambda: Stops("fails"), planned(width=2.0)),
     "forward chooses": (lambda: Stops("chooses"), planned(width=2.0)),
     "half precision": (lambda: classifier().half(), planned(width=2.0)),
@@ -69,8 +79,12 @@ def test_a_refusal_changes_nothing(make, run, training: bool) -> None:
     kept = [m.training for m in teacher.modules()], str(teacher), len(list(teacher.buffers()))
     before = digest_tensors(teacher.state_dict())
 
-    with pytest.raises(GrowthError):
+    with pytest.raises(GrowthError) as caught:
         run(teacher)
+
+    assert caught.value.group
+    assert caught.value.operation
+    assert "\n" not in str(caught.value)
 
     assert digest_tensors(teacher.state_dict()) == before
     assert kept == (

@@ -77,9 +77,11 @@ def _paths(model: nn.Module, wanted: DepthSpec) -> list[tuple[str, str]]:
 
 
 def _is_stage(module: nn.Module) -> bool:
+    """Whether a module is a list of equal blocks, and no list of such lists."""
     children = list(module.children())
     same = len(children) > 1 and len({type(c) for c in children}) == 1
-    return type(module) in _LISTS and same and next(children[0].children(), None) is not None
+    blocks = same and next(children[0].children(), None) is not None
+    return type(module) in _LISTS and blocks and not any(_is_stage(c) for c in children)
 
 
 def _entry(

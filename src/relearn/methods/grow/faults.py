@@ -9,14 +9,15 @@ class GrowthError(RelearnError):
     """A network cannot be grown as asked; the network itself is as it was.
 
     Attributes:
-        group: Name of the channel group, such as ``layer1.0.conv1``; empty if none is concerned.
-        operation: What was being done, such as ``widen`` or ``layer_norm at vit.py:12``.
+        group: Name of the channel group or module, such as ``layer1.0.conv1``; ``the network``
+            where no single one is concerned.
+        operation: What was being done, such as ``plan``, ``widen`` or ``layer_norm at vit.py:12``.
     """
 
     def __init__(self, message: str, *, group: str = "", operation: str = "") -> None:
         super().__init__(message)
-        self.group = group
-        self.operation = operation
+        self.group = group or "the network"
+        self.operation = operation or "plan"
 
 
 class SpecError(GrowthError):

@@ -17,8 +17,6 @@ from relearn.methods.grow.resting import awake_copy
 from relearn.methods.grow.tape import Misfit, Site, Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from relearn.methods.grow.replayer import Replayer
 
 _FAULT = "the forward cannot be followed"
@@ -121,8 +119,7 @@ def record(model: nn.Module, described: Mapping[str, Any]) -> tuple[Tape, Record
     """
     _check(model)
     journal = Recorder(shapes_of(model))
-    skeleton = _skeleton(model)
-    run = _followed(lambda: execute(skeleton, journal, described), _FAULT)
+    run = _followed(_skeleton(model), (journal, described), _FAULT)
     at_rest = [name for name, _ in model.named_parameters() if name not in run.met]
     if at_rest:
         journal, run = _woken(model, (journal, run), (described, at_rest))
@@ -147,20 +144,23 @@ def _skeleton(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _followed(run: Callable[[], Execution], fault: str, remedy: str = "") -> Execution:
-    """Return a forward on labels.
+def _followed(
+    skeleton: nn.Module, task: tuple[Recorder, Mapping[str, Any]], fault: str, remedy: str = ""
+) -> Execution:
+    """Return one forward on labels.
 
     Raises:
-        UntraceableError: It fails; the message names the line, what is at fault and the remedy.
+        UntraceableError: It fails; names the line, what is at fault, the module and the remedy.
     """
+    run = Execution(task[0], skeleton)
     try:
-        return run()
+        return _forward(run, skeleton, task[1])
     except GrowthError:
         raise
     except Exception as error:
         line = line_of_error(error)
         message = f"{line}: {fault}: {first_line(error)}{remedy}"
-        raise UntraceableError(message, operation=line) from error
+        raise UntraceableError(message, group=run.module, operation=line) from error
 
 
 def _woken(
@@ -175,10 +175,10 @@ def _woken(
     """
     (journal, run), (described, at_rest) = first, task
     journal.tape.trained_from = len(journal.tape.sites)
-    skeleton = awake_copy(_skeleton(model))
     part = at_rest[0].rpartition(".")[0] or at_rest[0]
     later = _followed(
-        lambda: _forward(skeleton, journal, described),
+        awake_copy(_skeleton(model)),
+        (journal, described),
         f"{part} rests in evaluation mode, and the forward of training mode, which is to run it, "
         "cannot be followed",
         "; hand over an example that the network can be trained on, or take the part out",
@@ -186,7 +186,7 @@ def _woken(
     run.spoilt = later.spoilt | run.spoilt
     if later.met.isdisjoint(at_rest):
         journal = Recorder(shapes_of(model))
-        run = _followed(lambda: execute(_skeleton(model), journal, described), _FAULT)
+        run = _followed(_skeleton(model), (journal, described), _FAULT)
     nowhere = Site(-1, "forward", "", "the network's forward")
     unmet = (name for name in at_rest if name not in later.met)
     journal.tape.unruled |= {n: (nowhere, "evaluation and training do not run it") for n in unmet}
@@ -209,16 +209,15 @@ def execute(
         The run, with what each module handed out.
     """
     later = None if journal.tape.trained_from is None else awake_copy(skeleton)
-    run = _forward(skeleton, journal, described)
+    run = _forward(Execution(journal, skeleton), skeleton, described)
     if later is not None:
-        run.spoilt = _forward(later, journal, described).spoilt | run.spoilt
+        second = _forward(Execution(journal, later), later, described)
+        run.spoilt = second.spoilt | run.spoilt
     return run
 
 
-def _forward(
-    skeleton: nn.Module, journal: Recorder | Replayer, described: Mapping[str, Any]
-) -> Execution:
-    run = Execution(journal, skeleton)
+def _forward(run: Execution, skeleton: nn.Module, described: Mapping[str, Any]) -> Execution:
+    journal = run.journal
     for name, module in skeleton.named_modules():
         module.register_forward_pre_hook(lambda *_, name=name: run.modules.append(name))
         module.register_forward_hook(lambda _, __, result: run.leave(result))

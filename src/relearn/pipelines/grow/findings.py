@@ -70,10 +70,14 @@ def speed_of(speed_up: Mapping[str, Any], break_even: Mapping[str, Any]) -> list
 
 
 def _factor(told: Mapping[str, Any]) -> str:
-    if told["factor"] is None:
+    factor, low, high = (told[name] for name in ("factor", "low", "high"))
+    if factor is None:
         return "none (it is there at once)"
-    ends = f", {told['low']:.2f} to {_end(told['high'])}" if told["low"] else ""
-    return f"{told['factor']:.2f} times fewer FLOPs{ends}"
+    if factor >= 1:
+        ends = f", {low:.2f} to {_end(high)}" if low else ""
+        return f"{factor:.2f} times fewer FLOPs{ends}"
+    ends = f", {0 if high is None else 1 / high:.2f} to {1 / low:.2f}" if low else ""
+    return f"{1 / factor:.2f} times as many FLOPs{ends}"
 
 
 def _end(value: float | None) -> str:
