@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from result_page import comparisons, findings, markdown_table, origin
+from result_page import comparisons, findings, markdown_table, origin, outcome_cells
 
 from relearn.reports.paired import paired_interval
 
@@ -37,8 +37,10 @@ def main() -> None:
         _arms(records, costs, told["verdicts"]),
         _permuted(records),
         _gaps(told["gaps"]),
+        _tried(pd.read_csv(profile / "06_models" / METHOD / "selection.csv")),
         _regret(told.get("regret")),
         _width_law(records),
+        *_asides(json.loads((reporting / METHOD / "diagnostics.json").read_text("utf-8"))),
         findings(reporting / METHOD / "diagnostics.json", reporting / METHOD / "ledger_check.json"),
     ]
     page.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
@@ -110,7 +112,52 @@ def _gaps(gaps: list[dict[str, Any]]) -> str:
         ]
         for gap in gaps
     ]
-    return "## Gaps between rungs\n\n" + markdown_table(["rungs", "points", "clear"], rows)
+    note = (
+        "A rung is stood for by its arm that is best on validation images. `frozen` reads the best "
+        "tap point of the base net; `unfrozen` has to start at the last one."
+    )
+    header = ["rungs", "points", "clear"]
+    return f"## Gaps between rungs\n\n{note}\n\n" + markdown_table(header, rows)
+
+
+def _tried(selection: pd.DataFrame) -> str:
+    """Return the settings of the trained arms, all of them tried on seeds that are not reported."""
+    tried = selection[selection["score"].notna()]
+    if tried.empty:
+        return ""
+    rows = []
+    for row in tried.itertuples():
+        score, mark = outcome_cells(row)
+        rows.append([row.arm, f"x{row.epochs_factor:.3g}", f"x{row.rate_factor:.3g}", score, mark])
+    header = ["arm", "epochs", "rate", "validation %", ""]
+    return "## Settings tried, on seeds that are not reported\n\n" + markdown_table(header, rows)
+
+
+def _asides(told: dict[str, Any]) -> list[str]:
+    """Return the tables of hints and of disturbances; none where they were not measured."""
+    parts = []
+    if told["hints"]:
+        rows = [
+            [name, str(hint["arms"]), f"{hint['rank_correlation']:+.2f}"]
+            for name, hint in told["hints"].items()
+            if hint["rank_correlation"] is not None
+        ]
+        note = (
+            "Spearman's rank correlation of each score with the test accuracy, over the arms that "
+            "have it. Hints, never the verdict."
+        )
+        header = ["score", "arms", "rank correlation"]
+        parts.append(f"## Transferability scores\n\n{note}\n\n" + markdown_table(header, rows))
+    if told["sensitivity"]:
+        names = [name for name in told["sensitivity"][0] if name != "arm"]
+        rows = [
+            [row["arm"], *(f"{100 * row[name]:.1f}" for name in names)]
+            for row in told["sensitivity"]
+        ]
+        note = "Test accuracy in percent, and the points that each disturbance takes from it."
+        header = ["arm", *(name.replace("_", " ") for name in names)]
+        parts.append(f"## When the data are worse\n\n{note}\n\n" + markdown_table(header, rows))
+    return parts
 
 
 def _regret(told: dict[str, Any] | None) -> str:
@@ -128,9 +175,9 @@ def _regret(told: dict[str, Any] | None) -> str:
         for case in told["cases"]
     ]
     note = (
-        "Each verdict was followed: what it ships, and what that loses against the best of the "
-        "linear head, the body's head and full training. Accuracies are means over seeds, of "
-        "test images."
+        "Each verdict was followed: PASS ships the body's head, FAIL the linear one, WEAK the "
+        "better of both on validation images, PROMISING trains in full. Regret is what that loses "
+        "against the best of the three. Accuracies are means over seeds, of test images."
     )
     header = ["images", "body", "verdict", "shipped", "linear %", "head %", "full %"]
     return f"## Is the verdict right? {len(rows)} cases\n\n{note}\n\n" + markdown_table(

@@ -152,6 +152,16 @@ def test_a_singular_gram_matrix_is_refused_at_penalty_zero_and_solved_above(road
     assert path.loo_accuracy.max() > 0.3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_kernel_is_singular_and_gives_the_class_shares(dtype):
+    labels = torch.tensor([0, 0, 0, 1] * 3)
+    kernel = torch.full((12, 12), 0.7, dtype=dtype)
+    with pytest.raises(ParameterError, match="singular Gram"):
+        ridge_path_from_kernel(kernel, labels, penalties=[0.0])
+    scores = ridge_path_from_kernel(kernel, labels).predict(kernel[:2])
+    assert torch.allclose(scores, torch.tensor([[0.75, 0.25]]).double(), atol=1e-6)
+
+
 def test_a_row_that_alone_holds_a_feature_up_is_refused_at_penalty_zero():
     features, labels, _ = problem(30, 3)
     features[:, 0] = 0
@@ -163,6 +173,8 @@ def test_a_row_that_alone_holds_a_feature_up_is_refused_at_penalty_zero():
 @pytest.mark.parametrize("road", ["primal", "dual"])
 def test_constant_features_give_the_class_shares(road):
     labels = torch.tensor([0, 0, 0, 1] * 3)
+    with pytest.raises(ParameterError, match="singular Gram"):
+        taken(road, torch.full((12, 3), 0.1), labels, penalties=[0.0])
     path = taken(road, torch.full((12, 3), 0.1), labels)
     weight, bias = path.head()
     assert not bool(weight.any())

@@ -98,7 +98,7 @@ def _decomposed(gram: Tensor, targets: Targets, row_mean: Tensor, *, digits: flo
     centred = (targets.values - target_mean) * root[:, None]
     mirror = _mirror(root / root.norm())
     inner = _reflected(_reflected(gram * root * root[:, None], mirror).T, mirror)[1:, 1:]
-    values, vectors = eigen(inner, digits, what="kernel")
+    values, vectors = eigen(inner, digits, what="kernel", size=float(gram.abs().max()))
     vectors = _reflected(torch.nn.functional.pad(vectors, (0, 0, 1, 0)), mirror)
     spectrum = Spectrum(
         eigenvalues=values,

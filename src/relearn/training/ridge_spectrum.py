@@ -57,13 +57,14 @@ class Spectrum:
         return self.basis @ shrunk
 
 
-def eigen(gram: Tensor, digits: float, *, what: str) -> tuple[Tensor, Tensor]:
+def eigen(gram: Tensor, digits: float, *, what: str, size: float = 0.0) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (ascending, none below 0) and eigenvectors (columns) of a Gram matrix.
 
     Args:
         gram: Symmetric, float64.
         digits: Relative accuracy of its entries.
         what: How a message names it.
+        size: Largest entry before the matrix was centred, which may have left rounding alone.
 
     Raises:
         ParameterError: It is not positive semi-definite, by more than rounding.
@@ -71,6 +72,8 @@ def eigen(gram: Tensor, digits: float, *, what: str) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(gram)
     if len(values):
         low, high = float(values[0]), float(values[-1])
+        if max(high, -low) <= len(values) * digits * size:
+            return torch.zeros_like(values), vectors
         if low < -len(values) * digits * max(high, -low):
             raise ParameterError(
                 f"{what}: smallest eigenvalue {low:.3g} beside a largest of {high:.3g}, expected "
@@ -100,7 +103,8 @@ def penalties_of(
         return grid[grid >= min(floor, float(grid[-1]))].to(spectrum.eigenvalues.device)
     values = check_penalties(given)
     singular = int((spectrum.eigenvalues <= spectrum.noise).sum())
-    if (singular and float(values[0]) < floor) or not len(spectrum.eigenvalues):
+    too_small = float(values[0]) < floor or not float(values[0])
+    if (singular and too_small) or not len(spectrum.eigenvalues):
         size = len(spectrum.eigenvalues)
         raise ParameterError(
             f"penalties: {float(values[0]):.3g} is too small for a singular Gram matrix (rank "
