@@ -8,11 +8,13 @@ from torch import nn
 from relearn.errors import ParameterError, TrainingError
 from relearn.models.architectures import Architecture, build_fresh, build_net
 from relearn.training import device as module
+from relearn.training.config import ExecutionConfig
 from relearn.training.device import (
     BF16_FROM_BATCH_NORM_WIDTH,
     BF16_FROM_WIDTH,
     PLAIN_CPU,
     Device,
+    device_of,
     open_device,
 )
 from relearn.training.randomness import isolated, seed_of
@@ -51,6 +53,17 @@ def test_auto_says_what_it_took(monkeypatch):
         found = open_device("auto", "auto", width_hint=width)
         assert found.precision == expected
         assert found.describe().startswith(f"cpu, {expected}, channels first (auto: ")
+
+
+def test_auto_leaves_vision_transformers_in_fp32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "cpu_multiplies_bf16", lambda: True)
+    execution = ExecutionConfig(
+        device="auto", precision="auto", devices=1, workers=1, threads=1, backend="loky"
+    )
+    for name, expected in (("vision_transformer", "fp32"), ("convnet3", "bf16")):
+        architecture = Architecture(name, 1, 28, 5, {"width": 96})
+        assert device_of(execution, architecture).precision == expected
 
 
 def test_nets_with_batch_norm_lie_channels_last_on_a_cpu_and_auto_says_why(monkeypatch):
