@@ -187,7 +187,8 @@ grown approximately.
 Every group was to grow by 1.5, drawn at random. Where more than the network's outputs stayed as
 they were, the whole factor 2 was tried as well. Outputs of heads that run in training alone count.
 `float64` and `float32`: largest difference of outputs over the teacher's largest, over two images,
-noise, zeros and the images ten times as large (float32: over the two images). `seconds`: plan and growth, one core, processor time.
+noise, zeros and the images ten times as large (float32: over the two images). `seconds`: plan and
+growth, one core, processor time.
 
 {markdown_table(header, rows)}
 
