@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-faults test-full test-compat lint format types docs bench viz ui serve clean
+.PHONY: help setup run test test-faults test-full test-compat lint format types docs bench bench-probe viz ui serve clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -97,6 +97,17 @@ bench: setup ## speed and memory beside the peers, kept in benchmarks/results (A
 		case $$what in adversarial) peer="$(PEER_ADVERSARIAL)";; lora) peer="$(PEER_LORA)";; grow) peer="$(PEER_GROW)";; *) peer="$(PEER)";; esac; \
 		echo "== $$script"; \
 		$(PY) "$$script" $${peer:+--peer "$$peer"} $(ARGS) >"$$part" || exit 1; \
+		cat "$$part"; \
+		tail -n 1 "$$part" | $(PY) -m json.tool >"$$part.json" || exit 1; \
+		mv "$$part.json" "benchmarks/results/$$what.json"; rm -f "$$part"; \
+	done
+
+bench-probe: setup ## dual kernels, ridge path, streamed features (PEER_KERNEL=<folder for neural-tangents>, IMAGES=<CIFAR-10>, ARGS="--quick")
+	@mkdir -p benchmarks/results
+	@for what in kernel ridge features; do \
+		case $$what in kernel) more="$(if $(PEER_KERNEL),--build $(PEER_KERNEL))";; features) more="$(if $(IMAGES),--images $(IMAGES))";; *) more="";; esac; \
+		part=benchmarks/results/.$$what.part; echo "== benchmarks/bench_$$what.py"; \
+		$(PY) benchmarks/bench_$$what.py $$more $(ARGS) >"$$part" || exit 1; \
 		cat "$$part"; \
 		tail -n 1 "$$part" | $(PY) -m json.tool >"$$part.json" || exit 1; \
 		mv "$$part.json" "benchmarks/results/$$what.json"; rm -f "$$part"; \

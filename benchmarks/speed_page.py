@@ -22,7 +22,9 @@ ADVERSARIAL_RESULT = RESULT.with_name("adversarial.json")
 ADVERSARIAL_PAGE = PAGE.with_name("speed_adversarial.md")
 GROWTH_RESULT = RESULT.with_name("grow.json")
 GROWTH_PAGE = PAGE.with_name("speed_grow.md")
-PROBE_RESULTS = (RESULT.with_name("kernel.json"), RESULT.with_name("ridge.json"))
+PROBE_RESULTS = tuple(
+    RESULT.with_name(name) for name in ("kernel.json", "ridge.json", "features.json")
+)
 PROBE_PAGE = PAGE.with_name("speed_probe.md")
 
 _HEAD = """# Speed of zapping
@@ -117,9 +119,10 @@ _PROBE_HEAD = """# Speed of dual kernels and ridge paths
 
 <!-- written by benchmarks/speed_page.py from benchmarks/results; do not edit -->
 
-`python benchmarks/bench_kernel.py --build` races dual kernels beside neural-tangents in a Python
-of its own, `python benchmarks/bench_ridge.py` the ridge path beside scikit-learn's
-RidgeClassifierCV;
+`make bench-probe PEER_KERNEL=<folder>` measures all of it: dual kernels beside neural-tangents in
+an environment of its own that is made in that folder, the ridge path beside scikit-learn's
+RidgeClassifierCV, and the memory of streamed features against its bound
+(`IMAGES=<folder or zip of CIFAR-10>` reads real images);
 `python benchmarks/speed_page.py` writes this page. Both sides take turns on the same numbers. A
 figure is the median over repetitions, a ratio above 1 means that ours is faster. Time is CPU
 time.
@@ -135,9 +138,24 @@ def probe_page(results: Sequence[Mapping[str, Any]]) -> str:
     parts = [_PROBE_HEAD]
     for result in results:
         raced = [row for row in result["rows"] if row.get("ratio")]
+        bounds = [row for row in result["rows"] if "bound" in row]
         parts += [f"\n## {result['name']}\n", _measured_on(result, "1 thread"), "\n"]
-        parts += [_table(raced), _short_of(raced)]
+        parts += [_table(raced), _short_of(raced)] if raced else []
+        parts += [_alone(row) for row in result["rows"] if row.get("against") == "nobody"]
+        parts += [_within(row) for row in bounds]
     return "".join(parts)
+
+
+def _alone(row: Mapping[str, Any]) -> str:
+    return f"- `{row['name']}`: {_number(row['ours'])} {row['unit']}; {row['conditions']}.\n"
+
+
+def _within(row: Mapping[str, Any]) -> str:
+    verdict = "within" if row["within_bound"] else "NOT within"
+    return (
+        f"- `{row['name']}`: {_number(row['ours'])} {row['unit']}, {verdict} the bound of "
+        f"{_number(row['bound'])} that is stated before; {row['conditions']}.\n"
+    )
 
 
 def speed_page(result: Mapping[str, Any]) -> str:
