@@ -229,6 +229,14 @@ def test_tuning_scores_one_training_of_each_family_and_settles_all(tmp_path):
         settled(first, few, "lorac", 1)
 
 
+def test_the_treated_arm_and_not_its_sham_speaks_for_its_family():
+    from relearn.pipelines.lora_ipc.tuning import families_of
+
+    own = {name: name for name in ("joint", "joint_full", "lorac", "lorac_ipc")}
+    expected = {"full": "sequential_full", "held": "ewc", "shared": "shared_lora"}
+    assert families_of(tiny_config()) == expected | own
+
+
 def test_a_damaged_model_is_refused(road, tmp_path):
     folder = Path(road.units["path"][road.units["arm"] == "lorac_ipc"].iloc[0]).parent
     for path in folder.glob("trained.*"):

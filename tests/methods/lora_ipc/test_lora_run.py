@@ -174,12 +174,15 @@ def test_what_holds_a_net_to_its_past_keeps_it_nearer():
     assert drift("lwf", rivals__lwf_temperature=1.0) != drift("lwf")
 
 
-def test_whole_nets_learn_among_the_classes_they_are_told():
-    def rows(loss: str) -> torch.Tensor:
-        trained = learn("sequential_full", rivals__full_loss=loss, tasks__learn=2)
+@pytest.mark.parametrize(
+    ("training", "knob"), [("sequential_full", "full_loss"), ("ewc", "held_loss")]
+)
+def test_whole_nets_learn_among_the_classes_they_are_told(training, knob):
+    def rows(loss: str, tasks: int = 2) -> torch.Tensor:
+        trained = learn(training, tasks__learn=tasks, **{f"rivals__{knob}": loss})
         return trained.heads["plain"]["weight"][:2]
 
-    first = learn("sequential_full", tasks__learn=1).heads["plain"]["weight"][:2]
+    first = rows("local", tasks=1)
     assert torch.equal(rows("local"), first)
     assert not torch.equal(rows("seen"), first)
 

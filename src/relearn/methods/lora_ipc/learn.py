@@ -160,7 +160,9 @@ class Teacher:
         Args:
             lesson: The task.
         """
-        local = self.training.body != FULL or self.config.rivals.full_loss == "local"
+        rivals = self.config.rivals
+        told = rivals.held_loss if self.training.held_by else rivals.full_loss
+        local = self.training.body != FULL or told == "local"
         chosen = lesson.classes if local and not lesson.replays else _both(lesson)
         smoothing = self.config.train.label_smoothing
         outputs = self.architecture.classes

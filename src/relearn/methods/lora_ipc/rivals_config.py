@@ -15,8 +15,9 @@ class RivalsConfig(Strict):
     Attributes:
         shared_rank: Rank of the one module of ``shared_lora`` and ``joint``.
         full_rate: Learning rate of arms that train the whole net, over ``train.learning_rate``.
-        full_loss: Classes that their cross-entropy is over: those of the present task
-            (``local``) or all ``seen`` ones.
+        full_loss: Classes that the cross-entropy of ``sequential_full`` is over: those of the
+            present task (``local``) or all ``seen`` ones.
+        held_loss: The same of ``ewc`` and ``lwf``.
         ewc_weight: Factor on the penalty of ``ewc``.
         ewc_images: Training images of a task that its Fisher information is taken of.
         lwf_weight: Factor on the distillation of ``lwf``.
@@ -29,6 +30,7 @@ class RivalsConfig(Strict):
     shared_rank: int = Field(ge=1, le=4096)
     full_rate: float = Field(gt=0)
     full_loss: Literal["local", "seen"]
+    held_loss: Literal["local", "seen"]
     ewc_weight: float = Field(gt=0)
     ewc_images: int = Field(ge=1)
     lwf_weight: float = Field(gt=0)
@@ -105,14 +107,20 @@ class RatesConfig(Strict):
     """Factor on ``train.learning_rate``; with tuning the middle of its grid.
 
     Attributes:
-        full: For ``sequential_full``, ``ewc``, ``lwf`` and ``joint_full``.
-        shared: For ``shared_lora`` and ``joint``.
+        full: For ``sequential_full``.
+        held: For ``ewc`` and ``lwf``.
+        shared: For ``shared_lora``, also with rehearsal.
+        joint: For ``joint``.
+        joint_full: For ``joint_full``.
         lorac: For ``lorac`` and its ablations.
         lorac_ipc: For ``lorac_ipc``, its ablations and its sham.
     """
 
     full: float = Field(gt=0)
+    held: float = Field(gt=0)
     shared: float = Field(gt=0)
+    joint: float = Field(gt=0)
+    joint_full: float = Field(gt=0)
     lorac: float = Field(gt=0)
     lorac_ipc: float = Field(gt=0)
 

@@ -24,13 +24,16 @@ def families_of(config: LoraIpcConfig) -> dict[str, str]:
     """Return each family of trainings that are switched on, and the training that speaks for it.
 
     Args:
-        config: Knobs; the first training of a family is its speaker.
+        config: Knobs; the training that delivers the treated arm speaks for its family, so that the
+            sham does not choose for it; of the others the first one.
     """
     from relearn.methods.lora_ipc.arms import trainings_of
 
     found: dict[str, str] = {}
     for name, training in trainings_of(config).items():
-        if training.family:
+        if training.family and config.evidence.treated_arm in training.deliveries:
+            found[training.family] = name
+        elif training.family:
             found.setdefault(training.family, name)
     return found
 
