@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lora_speed_text
 from growth_page import growth_page
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,8 @@ PROBE_RESULTS = tuple(
     RESULT.with_name(name) for name in ("kernel.json", "ridge.json", "features.json")
 )
 PROBE_PAGE = PAGE.with_name("speed_probe.md")
+LORA_RESULT = RESULT.with_name("lora.json")
+LORA_PAGE = PAGE.with_name("speed_lora.md")
 
 _HEAD = """# Speed of zapping
 
@@ -158,6 +161,27 @@ def _within(row: Mapping[str, Any]) -> str:
     )
 
 
+def lora_text(result: Mapping[str, Any]) -> str:
+    """Return the text of the page on low-rank modules.
+
+    Args:
+        result: The JSON object that ``bench_lora.py`` prints last.
+    """
+    raced = [row for row in result["rows"] if "ratio" in row]
+    named = {
+        "Beside the official code": ("official code", lora_speed_text.BESIDE),
+        "After 20 tasks over after one": ("ours after 1 task", lora_speed_text.FLAT),
+        "Beside PEFT, one adapter": ("huggingface PEFT", ""),
+    }
+    parts = [lora_speed_text.HEAD, _measured_on(result, f"{result['threads']} thread(s)")]
+    for heading, (against, said) in named.items():
+        own = [row for row in raced if row["against"] == against]
+        if own:
+            parts += [f"\n## {heading}\n\n", _table(own), _short_of(own), said]
+    told = [lora_speed_text.plain_line(row) for row in result["rows"] if "margin" in row]
+    return "".join([*parts, "\n## Bytes and equal answers\n\n", *told])
+
+
 def speed_page(result: Mapping[str, Any]) -> str:
     """Return the text of the page.
 
@@ -258,7 +282,14 @@ def _probe_page(*, check: bool) -> bool:
     return _kept(PROBE_PAGE, probe_page(found), check=check) if found else True
 
 
-_PAGES = (_zap_page, _adversarial_page, _growth_page, _probe_page)
+def _lora_page(*, check: bool) -> bool:
+    if not LORA_RESULT.exists():
+        return True  # not measured yet
+    text = lora_text(json.loads(LORA_RESULT.read_text(encoding="utf-8")))
+    return _kept(LORA_PAGE, text, check=check)
+
+
+_PAGES = (_zap_page, _adversarial_page, _growth_page, _probe_page, _lora_page)
 
 
 def _kept(page: Path, text: str, *, check: bool) -> bool:

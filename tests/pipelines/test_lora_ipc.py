@@ -91,7 +91,13 @@ class Road:
         self.records, self.costs, self.interventions, self.predictions, self.orders = found
         self.ledger = reading.check_ledger(base(), self.units)
         strong = {**self.base_check, "strong": True, "reason": ""}  # its weights were drawn
-        self.diagnostics = reading.diagnose(self.records, self.selection, strong, self.config)
+        self.tables = {
+            "records": self.records,
+            "costs": self.costs,
+            "interventions": self.interventions,
+            "selection": self.selection,
+        }
+        self.diagnostics = reading.diagnose(**self.tables, base_check=strong, lora_ipc=self.config)
         self.recommendation = reading.recommend(
             self.records, self.costs, self.diagnostics, self.config
         )
@@ -175,7 +181,44 @@ def test_diagnostics_name_the_cheap_alternatives_and_can_be_written(road):
     values = [row["final_average_accuracy"] for row in road.diagnostics["cheap_alternatives"]]
     assert values == sorted(values, reverse=True)
     assert -1 <= road.diagnostics["ranking_stability"] <= 1
+    for name in ("orders_of_classes", "orthogonality_at_the_end"):
+        assert {"lorac", "lorac_ipc"} <= {row["arm"] for row in road.diagnostics[name]}
+    assert all(0 <= row["largest_cosine"] <= 1 for row in road.diagnostics[name])
+    assert [row["seed"] for row in road.diagnostics["similarity_of_tasks"]] == ["0", "1"]
+    (stable,) = road.diagnostics["importance_between_seeds"]
+    assert stable["rank_correlation"] == pytest.approx(road.diagnostics["ranking_stability"])
     json.dumps([road.diagnostics, road.recommendation, road.base_check], allow_nan=False)
+
+
+def test_the_page_of_a_run_tells_every_arm_and_both_controls(road, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import lora_page
+
+    shown = {name: road.tables[name] for name in ("records", "costs", "interventions")}
+    output = tmp_path / "07_model_output" / "lora_ipc"
+    output.mkdir(parents=True)
+    for name, one in shown.items():
+        one.to_parquet(output / f"{name}.parquet")
+    settings, reporting = tmp_path / "06_models" / "lora_ipc", tmp_path / "08_reporting"
+    (reporting / "lora_ipc").mkdir(parents=True)
+    settings.mkdir(parents=True)
+    road.selection.to_csv(settings / "selection.csv", index=False)
+    entry = {"words": "Nothing is claimed.", "asked_digest": "abc"}
+    told = {"provenance": {"command": "kedro run"}, "methods": {"lora_ipc": entry}}
+    (reporting / "decision.json").write_text(json.dumps(told), encoding="utf-8")
+    asked = "name,task,metric,treated,baseline,status,difference,low,high,p_holm,baseline_mean"
+    (reporting / "comparison.csv").write_text(f"{asked},treated_mean\n", encoding="utf-8")
+    for name, value in (("diagnostics", road.diagnostics), ("ledger_check", road.ledger)):
+        (reporting / "lora_ipc" / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+    page = tmp_path / "page.md"
+    lora_page.main([str(tmp_path), str(page), "A run"])
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# A run\n")
+    assert all(f"\n| {arm} | " in text for arm in set(road.units["arm"]))
+    for heading in ("Orthogonality", "Sensitivity", "Stability", "Drift", "Cost", "The backbone"):
+        assert f"\n## {heading}" in text
+    assert f"{100 * road.base_check['raw_pixels']:.1f} % on raw pixels" in text
+    assert "nan" not in text
 
 
 def test_the_recommendation_names_both_arms_and_the_interval(road):
@@ -198,7 +241,7 @@ def test_a_weak_backbone_is_reported_and_nothing_is_claimed(road, tmp_path):
     weak = Road(tmp_path, gate__above_raw_pixels=0.99)
     weak.ask()
     assert not weak.base_check["strong"]
-    told = reading.diagnose(road.records, road.selection, weak.base_check, weak.config)
+    told = reading.diagnose(**road.tables, base_check=weak.base_check, lora_ipc=weak.config)
     assert "Base too weak" in told["gate"]
     assert told["gate"] in told["findings"]
     claim = reading.recommend(road.records, road.costs, told, weak.config)

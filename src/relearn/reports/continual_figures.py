@@ -167,11 +167,7 @@ def draw_drift(records: pd.DataFrame, *, arm: str) -> Figure:
         arm: Arm that is drawn.
     """
     rows = rows_of(records, "drift", arm)
-    total = rows.groupby(["metric", "seed"])["value"].sum().groupby("metric").mean()
-    parts = total.index.to_series().str.partition(".")
-    table = total.to_frame().assign(block=parts[0].astype(int), kind=parts[2])
-    wide = table.pivot_table(index="block", columns="kind", values="value")
-    wide = wide.reindex(columns=[kind for kind in KINDS if kind in wide])
+    wide = drift_table(records, arm=arm)
     wide = 100 * wide / max(float(wide.max().max()), 1e-12)
     return draw_heatmap(
         wide,
@@ -181,6 +177,21 @@ def draw_drift(records: pd.DataFrame, *, arm: str) -> Figure:
         unit="% of the largest",
         note=f"Squared norms of the changes, mean over n = {rows['seed'].nunique()} seeds.",
     )
+
+
+def drift_table(records: pd.DataFrame, *, arm: str) -> pd.DataFrame:
+    """Return || W^(t) - W^(t-1) ||_F^2 summed over tasks, blocks by kinds, mean over seeds.
+
+    Args:
+        records: With the task ``drift``: step = number of the task, metric such as ``3.fc1``.
+        arm: Whose.
+    """
+    rows = records[(records["task"] == "drift") & (records["arm"] == arm)]
+    total = rows.groupby(["metric", "seed"])["value"].sum().groupby("metric").mean()
+    parts = total.index.to_series().str.partition(".")
+    table = total.to_frame().assign(block=parts[0].astype(int), kind=parts[2])
+    wide = table.pivot_table(index="block", columns="kind", values="value")
+    return wide.reindex(columns=[kind for kind in KINDS if kind in wide])
 
 
 def draw_similarity(records: pd.DataFrame) -> Figure:

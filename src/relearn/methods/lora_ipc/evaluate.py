@@ -146,6 +146,7 @@ def tables_of(adapters: Adapters) -> dict[str, Curve]:
     return {
         "distance": {one.name: one.distance for one in reports},
         "largest_cross_term": {one.name: one.largest_cross_term for one in reports},
+        "largest_cosine": {one.name: one.largest_cosine for one in reports},
         "condition": {one.name: one.condition for one in reports},
         "overlap": {name: overlap(matrix) for name, matrix in adapters.matrices.items()},
     }

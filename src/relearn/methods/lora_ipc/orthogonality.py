@@ -158,6 +158,7 @@ class OrthogonalityReport:
         distance: || A^T A - I ||_F over all of them.
         largest_cross_term: Largest | A_i^T A_j | between different modules.
         condition: Largest over smallest singular value of all columns.
+        largest_cosine: Largest cosine between two columns of different modules, without its sign.
     """
 
     name: str
@@ -165,6 +166,7 @@ class OrthogonalityReport:
     distance: float
     largest_cross_term: float
     condition: float
+    largest_cosine: float
 
 
 @torch.no_grad()
@@ -182,8 +184,11 @@ def report_orthogonality(matrices: Iterable[AdaptedMatrix]) -> list[Orthogonalit
             continue
         ranks = [*matrix.ranks, *([] if matrix.a is None else [matrix.a.shape[1]])]
         gram = columns.T @ columns
+        lengths = columns.norm(dim=0).clamp(min=1e-300)
         owner = torch.arange(len(ranks)).repeat_interleave(torch.tensor(ranks))
-        cross = gram.abs().cpu()[owner.unsqueeze(0) != owner.unsqueeze(1)]
+        apart = owner.unsqueeze(0) != owner.unsqueeze(1)
+        cross = gram.abs().cpu()[apart]
+        cosines = (gram / torch.outer(lengths, lengths)).abs().cpu()[apart]
         singular = torch.linalg.svdvals(columns)
         found.append(
             OrthogonalityReport(
@@ -192,6 +197,7 @@ def report_orthogonality(matrices: Iterable[AdaptedMatrix]) -> list[Orthogonalit
                 float((gram - torch.eye(len(gram)).to(gram)).norm()),
                 float(cross.max()) if len(cross) else 0.0,
                 float(singular.max() / singular.min().clamp(min=1e-300)),
+                float(cosines.max()) if len(cosines) else 0.0,
             )
         )
     return found

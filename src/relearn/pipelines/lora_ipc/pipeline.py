@@ -68,7 +68,14 @@ def _reading() -> list[Node]:
         ),
         node(
             reading.diagnose,
-            inputs=["records", "selection", "base_check", "params:lora_ipc"],
+            inputs={
+                "records": "records",
+                "costs": "costs",
+                "interventions": "interventions",
+                "selection": "selection",
+                "base_check": "base_check",
+                "lora_ipc": "params:lora_ipc",
+            },
             outputs="diagnostics",
             name="diagnose",
         ),

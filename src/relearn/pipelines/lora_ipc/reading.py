@@ -57,7 +57,10 @@ def check_ledger(base: Checkpoint, units: DataFrame) -> dict[str, Any]:
 
 
 def diagnose(
+    *,
     records: DataFrame,
+    costs: DataFrame,
+    interventions: DataFrame,
     selection: DataFrame,
     base_check: Mapping[str, Any],
     lora_ipc: LoraIpcConfig,
@@ -66,21 +69,29 @@ def diagnose(
 
     Args:
         records: Of the arms.
+        costs: Of the same.
+        interventions: The ledger.
         selection: Settings chosen for each family.
         base_check: Strength of the backbone.
         lora_ipc: Knobs.
 
     Returns:
-        findings (sentences), base, cheap_alternatives (rows), ranking_stability, and gate (why
-        nothing may be decided from the table; empty where it may).
+        findings (sentences), base, ranking_stability, gate (why nothing may be decided from the
+        table; empty where it may), and rows: cheap_alternatives, orders_of_classes,
+        orthogonality_at_the_end, importance_between_seeds, similarity_of_tasks.
     """
     from relearn.pipelines.lora_ipc import findings
+    from relearn.reports import continual_tables
 
     arm = lora_ipc.evidence.treated_arm
     return {
         "findings": findings.findings_of(records, selection, base_check, lora_ipc),
         "base": dict(base_check),
         "cheap_alternatives": findings.cheap_rows(records),
+        "orders_of_classes": continual_tables.order_rows(records),
+        "orthogonality_at_the_end": continual_tables.orthogonality_rows(records, costs),
+        "importance_between_seeds": continual_tables.stability_rows(records, interventions),
+        "similarity_of_tasks": continual_tables.similarity_rows(records),
         "ranking_stability": findings.ranking_stability(records, arm=arm),
         "gate": "" if base_check["strong"] else str(base_check["reason"]),
     }
