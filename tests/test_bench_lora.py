@@ -102,3 +102,15 @@ def test_the_last_line_is_one_json_object_with_every_field():
     (row,) = result["rows"]
     assert row["ours"] > 0
     assert row["peer"] is None
+
+
+def test_the_page_of_the_speed_is_that_of_the_kept_figures_and_names_what_was_missed(modules):
+    import speed_page
+
+    result = json.loads(speed_page.LORA_RESULT.read_text(encoding="utf-8"))
+    text = speed_page.lora_text(result)
+    assert speed_page.LORA_PAGE.read_text(encoding="utf-8") == text
+    missed = [r for r in result["rows"] if r.get("goal") and r["ratio"] < r["goal"]]
+    assert all(f"`{row['name']}` ({row['ratio']:.2f} of " in text for row in missed)
+    told = [r for r in result["rows"] if "margin" in r and not r["within_margin"]]
+    assert text.count("NOT within") == len(told)

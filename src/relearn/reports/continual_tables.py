@@ -35,8 +35,8 @@ def order_rows(records: pd.DataFrame) -> list[dict[str, Any]]:
     lost = _by_seed(records, "test", "forgetting")
     rows = []
     for arm, mine in accuracy.items():
-        row = {"arm": arm, "orders": len(mine), **_spread("accuracy", mine)}
-        rows.append(row | _spread("forgetting_accuracy", lost.get(arm)))
+        spreads = (_spread("accuracy", mine), _spread("forgetting_accuracy", lost.get(arm)))
+        rows.append({"arm": arm, "orders": len(mine), **spreads[0], **spreads[1]})
     return rows
 
 
@@ -57,7 +57,7 @@ def orthogonality_rows(records: pd.DataFrame, costs: pd.DataFrame) -> list[dict[
     seconds = {arm: _mean(own) for arm, own in _by_seed(costs, "cost", "train_seconds").items()}
     rows = []
     for arm, cosine in _last(records, "largest_cosine").items():
-        worst = cosine.loc[cosine["value"].idxmax()]
+        worst = cosine.iloc[int(cosine["value"].to_numpy().argmax())]
         free = seconds.get(_without(arm))
         rows.append(
             {
@@ -171,7 +171,7 @@ def _frozen(interventions: pd.DataFrame) -> dict[str, dict[int, set[str]]]:
     rows = interventions[interventions["kind"] == FREEZE]
     rows = rows[~rows["arm"].str.endswith(READINGS)]
     for (arm, seed), own in rows.groupby(["arm", "seed"], sort=False):
-        found.setdefault(str(arm), {})[int(seed)] = set(own["target"])
+        found.setdefault(str(arm), {})[int(str(seed))] = set(own["target"])
     return found
 
 
