@@ -49,13 +49,30 @@ def test_many_arms_stand_below_each_other_with_the_same_cells():
     abreast = {
         (label, arm): c for label, cells in rows for arm, c in zip(heads, cells, strict=True)
     }
-    more = [row | {"arm": f"{row['arm']}_{k}"} for row in table for k in range(2)]
+    more = [
+        row | {"arm": f"{row['arm']}_{k}", "mean": row["mean"] * (1 + k)}
+        for row in table
+        for k in range(2)
+    ]
 
     heads, rows = cost_grid(more)
 
     below = {(b, a): c for a, cells in rows for b, c in zip(heads, cells, strict=True)}
     assert [label for label, _ in rows] == list(dict.fromkeys(row["arm"] for row in more))
-    assert below == {(h, f"{a}_{k}"): c for (h, a), c in abreast.items() for k in range(2)}
+    assert {
+        (h, a.removesuffix("_0")): c for (h, a), c in below.items() if a.endswith("_0")
+    } == abreast
+
+
+def test_arms_of_one_training_share_a_row_of_many():
+    table = cost_table(zap_costs(), method="zap", baseline="iid").to_dict("records")
+    read_otherwise = [row | {"arm": f"{row['arm']}_read"} for row in table]
+
+    _, rows = cost_grid(table + read_otherwise)
+
+    assert [label for label, _ in rows] == [
+        f"{arm}, {arm}_read" for arm in dict.fromkeys(row["arm"] for row in table)
+    ]
 
 
 def test_shares_and_times_too_short_to_feel_have_no_ratio():

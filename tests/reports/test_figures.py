@@ -11,7 +11,14 @@ from matplotlib.colors import to_hex
 
 from relearn.reports.comparison import compare_method
 from relearn.reports.costs import cost_table
-from relearn.reports.figures import PALETTE, colours_of, draw_curves, draw_differences, draw_heatmap
+from relearn.reports.figures import (
+    PALETTE,
+    add_note,
+    colours_of,
+    draw_curves,
+    draw_differences,
+    draw_heatmap,
+)
 from relearn.reports.method_figures import draw_costs, draw_shocks
 from relearn.reports.pictures import png_of, shocks_of
 
@@ -81,6 +88,23 @@ def test_cost_bars_name_the_ratio_to_the_baseline():
     texts = {t.get_text().strip() for t in axis.texts}
     assert {"1.00x", "1.30x"} <= texts
     assert "(s)" in axis.get_xlabel()
+
+
+def test_many_arms_of_one_training_share_a_bar():
+    table = cost_table(zap_costs(ratio=1.3), method="zap", baseline="iid")
+    read = [table.assign(arm=table["arm"] + f"_read{k}") for k in range(3)]
+
+    axis = draw_costs(pd.concat([table, *read]), baselines=["iid"]).axes[0]
+
+    drawn = [label.get_text() for label in axis.get_yticklabels()]
+    assert sorted(drawn) == sorted(table["arm"].unique())
+
+
+def test_a_long_note_is_broken_into_lines():
+    figure = draw_costs(cost_table(zap_costs(), method="zap", baseline="iid"), baselines=["iid"])
+    add_note(figure, "arm " * 60)
+
+    assert max(map(len, figure.get_supxlabel().splitlines())) <= 15 * figure.get_figwidth()
 
 
 def test_shocks_are_numbered_per_arm_and_seed_and_missing_recovery_is_crossed():

@@ -102,7 +102,10 @@ def cost_grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[
     found = {(row["metric"], row["arm"]): _cell(row) for row in rows}
     labels = [metric.replace("_", " ").removesuffix(" bytes") for metric in metrics]
     if len(arms) > ARMS_ABREAST:
-        return labels, [(a, [found.get((m, a), "-") for m in metrics]) for a in arms]
+        same: dict[tuple[str, ...], list[str]] = {}
+        for arm in arms:
+            same.setdefault(tuple(found.get((m, arm), "-") for m in metrics), []).append(arm)
+        return labels, [(", ".join(names), list(cells)) for cells, names in same.items()]
     cells = [[found.get((m, a), "-") for a in arms] for m in metrics]
     return arms, list(zip(labels, cells, strict=True))
 

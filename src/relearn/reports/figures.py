@@ -7,6 +7,7 @@ readers; the baseline is always grey-black, and lines differ in dash as well as 
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,13 +63,19 @@ def name_axis(axis: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     axis.set_ylabel(y, fontsize=10)
 
 
+_LETTERS_PER_INCH = 15
+"""Letters of a note that fit on an inch."""
+
+
 def add_note(figure: Figure, text: str) -> None:
-    """Write a line under the figure.
+    """Write a line under the figure, or several where it is too narrow for one.
 
     Args:
         figure: As from ``new_figure``.
         text: What n and the spread mean.
     """
+    letters = int(figure.get_figwidth() * _LETTERS_PER_INCH)
+    text = textwrap.fill(text, width=letters, break_on_hyphens=False)
     figure.supxlabel(text, fontsize=_SMALL, color="#555555", x=0.01, ha="left")
 
 
