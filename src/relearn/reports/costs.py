@@ -13,7 +13,7 @@ import pandas as pd
 from relearn.reports.comparison import check_records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 TRAIN_SECONDS = "train_seconds"
 SHORTEST_COMPARED = 0.1
@@ -81,6 +81,25 @@ def cost_of(table: pd.DataFrame, *, arm: str, metric: str = TRAIN_SECONDS) -> fl
     """
     rows = table[(table["arm"] == arm) & (table["metric"] == metric)]["mean"].dropna()
     return float(rows.iloc[0]) if len(rows) else None
+
+
+def one_per_training(table: pd.DataFrame, *, named: Collection[str] = ()) -> pd.DataFrame:
+    """Return the table without arms that are another's training read otherwise.
+
+    Such an arm has the other's name with an ending, such as ``_tii``, and exactly its costs.
+
+    Args:
+        table: As from ``cost_table``.
+        named: Arms that stay in any case.
+    """
+    by_arm = {str(arm): rows.set_index("metric")["mean"] for arm, rows in table.groupby("arm")}
+    again = {
+        arm
+        for arm, costs in by_arm.items()
+        if arm not in named
+        and any(arm.startswith(f"{one}_") and costs.equals(by_arm[one]) for one in by_arm)
+    }
+    return table[~table["arm"].isin(again)].reset_index(drop=True)
 
 
 def cost_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
