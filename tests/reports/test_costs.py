@@ -7,7 +7,7 @@ import pytest
 from made_up import zap_costs
 
 from relearn.errors import EvidenceError
-from relearn.reports.costs import cost_grid, cost_of, cost_ratio, cost_table
+from relearn.reports.costs import cost_grid, cost_of, cost_ratio, cost_table, one_per_training
 
 
 def test_the_ratio_is_the_mean_over_that_of_the_baseline():
@@ -64,17 +64,6 @@ def test_many_arms_stand_below_each_other_with_the_same_cells():
     } == abreast
 
 
-def test_arms_of_one_training_share_a_row_of_many():
-    table = cost_table(zap_costs(), method="zap", baseline="iid").to_dict("records")
-    read_otherwise = [row | {"arm": f"{row['arm']}_read"} for row in table]
-
-    _, rows = cost_grid(table + read_otherwise)
-
-    assert [label for label, _ in rows] == [
-        f"{arm}, {arm}_read" for arm in dict.fromkeys(row["arm"] for row in table)
-    ]
-
-
 def test_shares_and_times_too_short_to_feel_have_no_ratio():
     rows = [
         ("iid", "change_percent", 0.007),
@@ -95,3 +84,12 @@ def test_shares_and_times_too_short_to_feel_have_no_ratio():
         "forget_seconds": None,
         "train_seconds": pytest.approx(1.2),
     }
+
+
+def test_a_training_read_otherwise_is_left_out_but_where_it_is_named():
+    like = zap_costs().iloc[0].to_dict()
+    spent = {"lorac": 10.0, "lorac_tii": 10.0, "lorac_hard": 11.0, "ncm": 10.0}
+    rows = [like | {"arm": arm, "value": value} for arm, value in spent.items()]
+    table = cost_table(pd.DataFrame(rows), method="lora_ipc", baseline="lorac")
+    assert set(one_per_training(table)["arm"]) == {"lorac", "lorac_hard", "ncm"}
+    assert set(one_per_training(table, named=("lorac_tii",))["arm"]) == set(spent)

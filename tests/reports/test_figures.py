@@ -90,16 +90,6 @@ def test_cost_bars_name_the_ratio_to_the_baseline():
     assert "(s)" in axis.get_xlabel()
 
 
-def test_many_arms_of_one_training_share_a_bar():
-    table = cost_table(zap_costs(ratio=1.3), method="zap", baseline="iid")
-    read = [table.assign(arm=table["arm"] + f"_read{k}") for k in range(3)]
-
-    axis = draw_costs(pd.concat([table, *read]), baselines=["iid"]).axes[0]
-
-    drawn = [label.get_text() for label in axis.get_yticklabels()]
-    assert sorted(drawn) == sorted(table["arm"].unique())
-
-
 def test_a_long_note_is_broken_into_lines():
     figure = draw_costs(cost_table(zap_costs(), method="zap", baseline="iid"), baselines=["iid"])
     add_note(figure, "arm " * 60)

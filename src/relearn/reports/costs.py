@@ -13,7 +13,7 @@ import pandas as pd
 from relearn.reports.comparison import check_records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 TRAIN_SECONDS = "train_seconds"
 SHORTEST_COMPARED = 0.1
@@ -87,6 +87,25 @@ def cost_of(table: pd.DataFrame, *, arm: str, metric: str = TRAIN_SECONDS) -> fl
     return float(rows.iloc[0]) if len(rows) else None
 
 
+def one_per_training(table: pd.DataFrame, *, named: Collection[str] = ()) -> pd.DataFrame:
+    """Return the table without arms that are another's training read otherwise.
+
+    Such an arm has the other's name with an ending, such as ``_tii``, and exactly its costs.
+
+    Args:
+        table: As from ``cost_table``.
+        named: Arms that stay in any case.
+    """
+    by_arm = {str(arm): rows.set_index("metric")["mean"] for arm, rows in table.groupby("arm")}
+    again = {
+        arm
+        for arm, costs in by_arm.items()
+        if arm not in named
+        and any(arm.startswith(f"{one}_") and costs.equals(by_arm[one]) for one in by_arm)
+    }
+    return table[~table["arm"].isin(again)].reset_index(drop=True)
+
+
 def cost_grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Return heads and rows fit for reading: arms side by side, or below each other if many.
 
@@ -102,10 +121,7 @@ def cost_grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[
     found = {(row["metric"], row["arm"]): _cell(row) for row in rows}
     labels = [metric.replace("_", " ").removesuffix(" bytes") for metric in metrics]
     if len(arms) > ARMS_ABREAST:
-        same: dict[tuple[str, ...], list[str]] = {}
-        for arm in arms:
-            same.setdefault(tuple(found.get((m, arm), "-") for m in metrics), []).append(arm)
-        return labels, [(", ".join(names), list(cells)) for cells, names in same.items()]
+        return labels, [(a, [found.get((m, a), "-") for m in metrics]) for a in arms]
     cells = [[found.get((m, a), "-") for a in arms] for m in metrics]
     return arms, list(zip(labels, cells, strict=True))
 

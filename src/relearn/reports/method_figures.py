@@ -22,16 +22,13 @@ def draw_costs(
 ) -> Figure:
     """Return one bar per arm with the ratio to the baseline written beside it.
 
-    Where there are many, arms with the same costs to the last digit, which are one training read
-    in several ways, share a bar that bears the name of the first.
-
     Args:
         costs: As from ``relearn.reports.costs.cost_table``: arm, metric, unit, seeds, mean, sd,
             ratio.
         baselines: Arms drawn in black.
         metric: Cost that is drawn.
     """
-    rows = _one_bar_each(costs[costs["metric"] == metric], keep=baselines)
+    rows = costs[costs["metric"] == metric].reset_index(drop=True)
     figure, axes = new_figure(8.0, 1.1 + 0.42 * max(len(rows), 1))
     axis = axes[0, 0]
     colours = [PALETTE[0] if arm in baselines else PALETTE[1] for arm in rows["arm"]]
@@ -50,21 +47,6 @@ def draw_costs(
     note = f"Mean over up to {count} seeds, line: one standard deviation. 1.00x = the baseline."
     add_note(figure, note)
     return figure
-
-
-_MANY_BARS = 12
-"""Arms from which those of one training share a bar."""
-
-
-def _one_bar_each(rows: pd.DataFrame, *, keep: Sequence[str]) -> pd.DataFrame:
-    """Return the rows, of many only one for each training: a baseline, or the shortest name."""
-    rows = rows.reset_index(drop=True)
-    if len(rows) < _MANY_BARS:
-        return rows
-    rank = [(arm not in keep, len(arm)) for arm in rows["arm"]]
-    order = sorted(range(len(rows)), key=rank.__getitem__)
-    first = rows.iloc[order].drop_duplicates(["mean", "sd", "seeds"]).index
-    return rows.loc[rows.index.isin(first)].reset_index(drop=True)
 
 
 def draw_shocks(shocks: pd.DataFrame, *, baseline: str = "") -> Figure:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from relearn.provenance import digest
 from relearn.reports.config import METHODS
-from relearn.reports.costs import cost_of
+from relearn.reports.costs import cost_of, one_per_training
 from relearn.reports.names import TITLES, arm_title, metric_title
 from relearn.reports.wording import interval_text, ratio_text, scale_of, words_of
 from relearn.reports.wording_ja import words_ja
@@ -59,6 +59,7 @@ def method_entry(
         costs: As from ``cost_table``.
     """
     row = decision.headline.as_row()
+    named = (evidence.baseline_arm, evidence.treated_arm, evidence.sham_arm)
     return {
         "title": TITLES.get(decision.method, decision.method),
         "verdict": decision.verdict,
@@ -83,7 +84,7 @@ def method_entry(
         "asked_shown": _asked(evidence),
         "asked_digest": digest(evidence),
         "comparisons": [shown_comparison(c) for c in comparisons],
-        "costs": json.loads(costs.to_json(orient="records")),
+        "costs": json.loads(one_per_training(costs, named=named).to_json(orient="records")),
     }
 
 

@@ -106,7 +106,7 @@ def draw_comparison(
     import pandas as pd
 
     from relearn.reports.comparison import compare_method
-    from relearn.reports.costs import cost_table
+    from relearn.reports.costs import cost_table, one_per_training
     from relearn.reports.figures import draw_differences
     from relearn.reports.method_figures import draw_costs
 
@@ -121,6 +121,7 @@ def draw_comparison(
         records, spent = tables[f"{method}_records"], tables[f"{method}_costs"]
         comparisons += compare_method(records, method=method, evidence=evidence, config=compare)
         table = cost_table(spent, method=method, baseline=evidence.baseline_arm)
+        table = one_per_training(table, named=(evidence.baseline_arm, evidence.treated_arm))
         costs.append(table.assign(arm=f"{method}: " + table["arm"].astype(str)))
         baselines.append(f"{method}: {evidence.baseline_arm}")
     return draw_differences(comparisons), draw_costs(pd.concat(costs), baselines=baselines)
