@@ -27,6 +27,9 @@ KINDS = ("q", "k", "v", "o", "fc1", "fc2")
 READINGS = ("_no_tap", "_tii", "_batch_wise")
 """Endings of arms that are further readings of a training; pictures of trainings leave them out."""
 
+LEADING = ("lorac_ipc", "lorac_ipc_random", "shared_lora", "ncm", "ranpac", "sequential_full")
+"""Arms that pictures with one line an arm show first, beside the baseline."""
+
 FIRST = "task_01"
 """Metric of ``matrix``: accuracy on the first task."""
 
@@ -40,6 +43,12 @@ def continual_figures(records: pd.DataFrame, *, baseline: str) -> Iterator[tuple
         baseline: Arm drawn in black.
     """
     shown = _picture_arm(records, baseline)
+    if len(values_of(records, "curve", "seen_accuracy")["step"].unique()) > 1:
+        yield (
+            "Accuracy on all tasks so far",
+            "Mean over the tasks learnt so far, among all their classes.",
+            draw_seen(records, baseline=baseline),
+        )
     if shown and len(rows_of(records, "matrix", shown)):
         yield (
             f"Accuracy on every task: {shown}",
@@ -109,21 +118,19 @@ def draw_first_task(records: pd.DataFrame, *, baseline: str) -> Figure:
         records: With the task ``matrix``.
         baseline: Arm drawn in black.
     """
-    rows = values_of(records, "matrix", FIRST).assign(metric="accuracy")  # shown in percent
-    rows = rows[~rows["arm"].str.endswith(READINGS)]
-    arms = [str(arm) for arm in dict.fromkeys(rows["arm"])]
-    shown = leading_arms(rows, named=(baseline, *_treated(arms)))
-    figure = draw_curves(
-        rows[rows["arm"].isin(shown)],
-        task="matrix",
-        metric="accuracy",
-        x_label="tasks learnt",
-        title="Accuracy on the first task",
-        baseline=baseline,
-    )
-    if left_out(arms, shown):
-        add_note(figure, "Line: mean over seeds. Band: range." + left_out(arms, shown))
-    return figure
+    rows = values_of(records, "matrix", FIRST)
+    return _draw_leading(rows, title="Accuracy on the first task", baseline=baseline)
+
+
+def draw_seen(records: pd.DataFrame, *, baseline: str) -> Figure:
+    """Return the mean accuracy on all tasks so far over their number, one line an arm.
+
+    Args:
+        records: With the task ``curve``.
+        baseline: Arm drawn in black.
+    """
+    rows = values_of(records, "curve", "seen_accuracy")
+    return _draw_leading(rows, title="Mean accuracy on all tasks so far", baseline=baseline)
 
 
 def draw_orders(records: pd.DataFrame, *, baseline: str) -> Figure:
@@ -212,6 +219,24 @@ def draw_similarity(records: pd.DataFrame) -> Figure:
         unit="cosine",
         note=f"Order of seed {int(rows['seed'].min())}.",
     )
+
+
+def _draw_leading(rows: pd.DataFrame, *, title: str, baseline: str) -> Figure:
+    """Return one line for each training that there is room for, in percent over tasks learnt."""
+    rows = rows[~rows["arm"].str.endswith(READINGS)].assign(task="matrix", metric="accuracy")
+    arms = [str(arm) for arm in dict.fromkeys(rows["arm"])]
+    shown = leading_arms(rows, named=(baseline, *[arm for arm in LEADING if arm in arms]))
+    figure = draw_curves(
+        rows[rows["arm"].isin(shown)],
+        task="matrix",
+        metric="accuracy",
+        x_label="tasks learnt",
+        title=title,
+        baseline=baseline,
+    )
+    if left_out(arms, shown):
+        add_note(figure, "Line: mean over seeds. Band: range." + left_out(arms, shown))
+    return figure
 
 
 def _picture_arm(records: pd.DataFrame, baseline: str) -> str:

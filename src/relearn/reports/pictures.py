@@ -47,7 +47,6 @@ CURVES = {
         Curve("pretrain", "validation_accuracy", "Pre-training", "optimizer step", marked=True),
     ),
     "grow": (Curve("curve", "validation_accuracy", "After growth", "optimizer step since growth"),),
-    "lora_ipc": (Curve("curve", "seen_accuracy", "Accuracy on all tasks so far", "tasks learnt"),),
 }
 """Method to the curves that are drawn where the records have them."""
 
