@@ -16,6 +16,7 @@ from relearn.methods.lora_ipc.state import (
     load_state,
     save_state,
     state_digest,
+    state_of,
     stored_bytes,
 )
 from relearn.models.heads import extend_head
@@ -77,6 +78,25 @@ def test_heads_of_other_sizes_come_back(tmp_path):
     loaded = load_state(tiny_vit(), tmp_path / "s.safetensors")
     assert torch.equal(answers(loaded.model), answers(adapters.model))
     assert answers(loaded.model).shape[1] == 11
+
+
+def test_of_a_last_layer_the_rows_that_a_task_changed_are_stored_and_every_bit_comes_back(tmp_path):
+    adapters = two_tasks()
+    heads = [{k: v.clone() for k, v in adapters.heads[0].items()} for _ in range(2)]
+    heads[1]["weight"][3] += 1.0
+    heads[0]["bias"][1] = 0.0
+    heads[1]["bias"][1] = -0.0  # equal as a number, another bit
+    adapters.heads = heads
+    tensors, _ = state_of(adapters)
+    assert tensors["head_rows.2.weight.rows"].tolist() == [3]
+    assert tensors["head_rows.2.bias.rows"].tolist() == [1]
+    save_state(adapters, tmp_path / "s.safetensors")
+
+    loaded = load_state(tiny_vit(), tmp_path / "s.safetensors")
+
+    for mine, theirs in zip(heads, loaded.heads, strict=True):
+        for name, tensor in mine.items():
+            assert tensor.numpy().tobytes() == theirs[name].numpy().tobytes()
 
 
 def test_stored_bytes_are_those_of_the_factors():

@@ -1,7 +1,8 @@
 """All finished tasks in one safetensors file, to which a task can be added months later.
 
-The file holds the factors, the bank of omega, the last layer after each task and a JSON header with
-the digest of the backbone; it holds no weight of the backbone and nothing that can run.
+The file holds the factors, the bank of omega, the last layer (after each task the rows that it has
+changed) and a JSON header with the digest of the backbone; it holds no weight of the backbone and
+nothing that can run.
 """
 
 from __future__ import annotations
@@ -65,8 +66,7 @@ def state_of(adapters: Adapters) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors[f"{name}.omega"] = torch.cat(matrix.bank) if matrix.bank else torch.zeros(0)
         frozen = matrix.frozen_after
         matrices[name] = {"tasks": matrix.tasks, "ranks": matrix.ranks, "frozen_after": frozen}
-    for number, head in enumerate([adapters.first_head, *adapters.heads]):
-        tensors |= {f"head.{number}.{name}": tensor for name, tensor in head.items()}
+    tensors |= _stored_heads(adapters)
     tensors = {k: t.detach().to("cpu", copy=True).contiguous() for k, t in tensors.items()}
     header = {
         "format": FORMAT,
@@ -156,8 +156,10 @@ def restore_state(
     for name, matrix in adapters.matrices.items():
         _fill(matrix, header["matrices"][name], tensors, adapters.tasks)
     names = list(adapters.first_head)
-    several = range(adapters.tasks + 1)
-    all_heads = [{name: tensors[f"head.{n}.{name}"] for name in names} for n in several]
+    all_heads: list[dict[str, Tensor]] = []
+    for number in range(adapters.tasks + 1):
+        before = all_heads[-1] if all_heads else {}
+        all_heads.append({name: _stored_head(tensors, before, number, name) for name in names})
     adapters.first_head, adapters.heads = all_heads[0], list(all_heads[1:])
     adapters.use(adapters.tasks - 1)
     return adapters
@@ -170,11 +172,51 @@ def stored_bytes(adapters: Adapters) -> dict[str, int]:
         adapters: Their modules.
     """
     matrices = adapters.matrices.values()
+    first = sum(map(_bytes, adapters.first_head.values()))
     return {
         "factors": sum(_bytes(m.history_a) + _bytes(m.history_b) for m in matrices),
         "omegas": sum(_bytes(row) for m in matrices for row in m.bank),
-        "heads": sum(_bytes(tensor) for head in adapters.heads for tensor in head.values()),
+        "heads": sum(map(_bytes, _stored_heads(adapters).values())) - first,
     }
+
+
+def _stored_heads(adapters: Adapters) -> dict[str, Tensor]:
+    """Return the last layers: the first one whole, of later ones the rows that have changed."""
+    stored: dict[str, Tensor] = {}
+    before: Mapping[str, Tensor] = {}
+    for number, head in enumerate([adapters.first_head, *adapters.heads]):
+        for name, tensor in head.items():
+            stored |= _head_tensors(tensor, before.get(name), number=number, name=name)
+        before = head
+    return stored
+
+
+def _head_tensors(
+    tensor: Tensor, before: Tensor | None, *, number: int, name: str
+) -> dict[str, Tensor]:
+    """Return what is stored of one tensor of a last layer: the rows in which a bit has changed."""
+    if before is None or before.shape != tensor.shape or before.dtype != tensor.dtype:
+        return {f"head.{number}.{name}": tensor}
+    rows = [each.detach().cpu().reshape(len(each), -1) for each in (before, tensor)]
+    old, new = (each.contiguous().view(torch.uint8) for each in rows)  # bits: -0.0 is not 0.0
+    changed = (old != new).any(1).nonzero().flatten()
+    place = f"head_rows.{number}.{name}"
+    return {
+        f"{place}.rows": changed,
+        f"{place}.values": rows[1][changed].reshape(-1, *tensor.shape[1:]),
+    }
+
+
+def _stored_head(
+    tensors: Mapping[str, Tensor], before: Mapping[str, Tensor], number: int, name: str
+) -> Tensor:
+    """Return one tensor of a last layer: stored whole, or the one before with rows put in."""
+    place = f"head_rows.{number}.{name}"
+    if f"{place}.rows" not in tensors:
+        return tensors[f"head.{number}.{name}"]
+    whole = before[name].clone()
+    whole[tensors[f"{place}.rows"]] = tensors[f"{place}.values"]
+    return whole
 
 
 def _fill(
