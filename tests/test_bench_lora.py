@@ -69,6 +69,7 @@ def test_every_row_names_work_that_exists_and_the_goals_that_were_set(modules):
         "lora.step_9_tasks_768": 1.5,
         "lora.step_9_tasks_192": 1.15,
         "lora.step_1_over_20_tasks": 0.909,
+        "lora.step_1_over_20_tasks_frozen": 0.909,
         "lora.task_inference": 4.0,
         "lora.peft_one_adapter": 1.0,
         "lora.peft_one_adapter_192": 1.0,
