@@ -195,7 +195,7 @@ def methods_table(folder: Path) -> str:
     Args:
         folder: Holds ``<method>.yml`` for the methods that exist.
     """
-    rows = ["| Method | The question | First claim | State |", "|---|---|---|---|"]
+    rows = ["| Method | The question | First measured claim | State |", "|---|---|---|---|"]
     for method, question in METHODS.items():
         path = folder / f"{method}.yml"
         if not path.is_file():
@@ -204,6 +204,6 @@ def methods_table(folder: Path) -> str:
         claims = read_claims(path)
         done = sum(claim.ours is not None for claim in claims)
         link = f"[`{method}`](docs/methods/{method}.md)"
-        first = _measured(claims[0]) if claims[0].ours else "not measured yet"
+        first = next((_measured(claim) for claim in claims if claim.ours), "not measured yet")
         rows.append(f"| {link} | {question} | {first} | {done} of {len(claims)} claims measured |")
     return "\n".join([*rows, ""])
