@@ -17,7 +17,7 @@ def test_what_methods_left_is_read_by_method_and_name(tmp_path):
     found = {"gate": "too weak"}
     JsonDataset(filepath=str(tmp_path / "08_reporting/grow/diagnostics.json")).save(found)
 
-    read = ResultsDataset(filepath=str(tmp_path)).load()
+    read = ResultsDataset(filepath=str(tmp_path / "07_model_output")).load()
 
     assert set(read) == {"zap_records", "grow_diagnostics"}  # no predictions: nobody compares them
     assert read["zap_records"].attrs["provenance"] == "made so"
@@ -37,9 +37,9 @@ def test_a_damaged_result_is_named(tmp_path):
     path.write_text("{")
 
     with pytest.raises(DatasetError, match=r"diagnostics\.json: damaged.*--pipeline grow`"):
-        ResultsDataset(filepath=str(tmp_path)).load()
+        ResultsDataset(filepath=str(tmp_path / "07_model_output")).load()
 
 
 def test_it_is_never_written(tmp_path):
     with pytest.raises(DatasetError, match="only read"):
-        ResultsDataset(filepath=str(tmp_path)).save({})
+        ResultsDataset(filepath=str(tmp_path / "07_model_output")).save({})

@@ -31,8 +31,7 @@ class ResultsDataset(AbstractDataset[Any, Any]):
         """Remember where the profile is.
 
         Args:
-            filepath: Folder of the profile, which holds ``07_model_output``; Kedro makes it
-                absolute.
+            filepath: Folder ``07_model_output`` of the profile; ``08_reporting`` lies beside it.
             metadata: Keys of kedro-viz; ``made_by`` as in ``FileDataset``.
         """
         self._path = Path(filepath)
@@ -46,12 +45,12 @@ class ResultsDataset(AbstractDataset[Any, Any]):
         """
         tables = {
             f"{path.parent.name}_{path.stem}": _of_method(TableDataset, path)
-            for path in sorted(self._path.glob("07_model_output/*/*.parquet"))
+            for path in sorted(self._path.glob("*/*.parquet"))
             if path.stem in TABLES
         }
         documents = {
             f"{path.parent.name}_{path.stem}": _of_method(JsonDataset, path)
-            for path in sorted(self._path.glob("08_reporting/*/*.json"))
+            for path in sorted(self._path.parent.glob("08_reporting/*/*.json"))
             if path.stem in DOCUMENTS
         }
         return {**tables, **documents}

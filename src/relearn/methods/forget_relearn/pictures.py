@@ -83,7 +83,7 @@ class Pictures:
             raise ValueError(f"pictures: got moment {moment!r} of cycle {cycle} out of turn")
         known, self._relearnt = self._relearnt, None
         if moment == "before" and known is not None and known[0] == step:
-            found, clean, attacked = known[1]
+            found, clean, attacked = (tensor.clone() for tensor in known[1])  # each is stored
         else:
             found, clean, attacked = self._look(net, model)
         if moment == "relearnt" and step is not None:
