@@ -25,6 +25,8 @@ def ask(
     trained: Trained,
     readings: Mapping[str, Reading],
     splits: Sequence[Split],
+    *,
+    first: dict[int, Tensor] | None = None,
 ) -> list[dict[str, Answer]]:
     """Return, for each split, the answers of every reading by arm.
 
@@ -33,7 +35,10 @@ def ask(
         trained: Its last layers, centroids and the labels learnt so far.
         readings: Arm to its reading.
         splits: Images of one task each.
+        first: Place of a split to its features after the first task, from which tasks are inferred;
+            they never change, so that what is missing is computed once and put there.
     """
+    known = {} if first is None else first
     seen = [label for own in trained.tasks for label in own]
     plain = trained.heads["plain"]
     sizes = [len(split) for split in splits]
@@ -44,12 +49,20 @@ def ask(
         shapes=trained.centroids(),
         seen=seen,
         sizes=sizes,
+        first=_first(reader, known, splits) if any(r.inferred for r in readings.values()) else None,
     )
     parts = {
         arm: zip(answer.predicted.split(sizes), answer.tasks.split(sizes), strict=True)
         for arm, answer in whole.items()
     }
     return [{arm: Answer(*next(part)) for arm, part in parts.items()} for _ in splits]
+
+
+def _first(reader: Reader, known: dict[int, Tensor], splits: Sequence[Split]) -> Tensor:
+    for place, split in enumerate(splits):
+        if place not in known:
+            known[place] = reader.first_features(split.images)
+    return torch.cat([known[place] for place in range(len(splits))])
 
 
 def accuracies(

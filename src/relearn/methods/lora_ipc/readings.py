@@ -94,6 +94,7 @@ class Reader:
         shapes: Mapping[int, ClassShape],
         seen: Sequence[int],
         sizes: Sequence[int],
+        first: Tensor | None,
     ) -> dict[str, Answer]:
         """Return the answers of several readings, by arm.
 
@@ -104,12 +105,12 @@ class Reader:
             shapes: Label to its centroids, where tasks are inferred.
             seen: Labels learnt so far, of which one is chosen.
             sizes: Images of each task; read only by the reading that leaks where a task ends.
+            first: As from ``first_features``; None where no reading infers tasks.
         """
         ways = {(reading.inferred, reading.voted) for reading in readings.values()}
         tasks = {(False, False): torch.full((len(images),), -1)}
-        if any(inferred for inferred, _ in ways):
-            first, classes = self.first_features(images), self._taskwise().adapters.classes
-            own = infer_tasks(first, shapes, classes)
+        if first is not None:
+            own = infer_tasks(first, shapes, self._taskwise().adapters.classes)
             voted = [self._voted(batch) for batch in own.split(list(sizes))]
             tasks |= {(True, False): own, (True, True): torch.cat(voted)}
         features = {

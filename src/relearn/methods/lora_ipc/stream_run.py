@@ -77,6 +77,7 @@ class StreamRun:
             training, config, self.architecture, self.seed, device, log, self.holder
         )
         self.watch = Stopwatch()
+        self.first: dict[int, torch.Tensor] = {}  # test images after the first task
 
     @property
     def reader(self) -> Reader:
@@ -146,7 +147,7 @@ class StreamRun:
         """Keep what each class of the task looks like, in place of its images."""
         trained, readings = self.trained, self.training.deliveries.values()
         trained.heads["plain"] = read_layer(self.head)
-        given = (self.reader, self._own_images(lesson), lesson.classes)
+        given = (self.reader, self.tasks.train[lesson.number], lesson.classes)
         if any(reading.aligned for reading in readings):
             trained.statistics |= gaussians_of(*given, self.config.alignment, seed=self.seed)
         if any(reading.inferred for reading in readings):
@@ -182,7 +183,8 @@ class StreamRun:
         trained.class_numbers = [int(tasks.class_numbers[label]) for label in labels]
         trained.learnt.append(seen)
         splits = tasks.test[:seen]
-        answers = evaluate.ask(self.reader, trained, self.training.deliveries, splits)
+        arms = self.training.deliveries
+        answers = evaluate.ask(self.reader, trained, arms, splits, first=self.first)
         found = evaluate.accuracies(answers, splits)
         for arm, row in found.items():
             trained.accuracy.setdefault(arm, []).append(row)
@@ -262,12 +264,9 @@ class StreamRun:
         train = together((lesson.train, stored))
         return Lesson(lesson.number, lesson.classes, lesson.earlier, train, replays=True)
 
-    def _own_images(self, lesson: Lesson) -> Split:
-        return self.tasks.train[lesson.number]
-
     def _remember(self, lesson: Lesson) -> None:
         if self.training.rehearsal:
-            count, own = self.config.rehearsal.per_class, self._own_images(lesson)
+            count, own = self.config.rehearsal.per_class, self.tasks.train[lesson.number]
             self.trained.memory = stored_with(self.trained.memory, own, count)
 
     def _consolidate(self, lesson: Lesson) -> None:
