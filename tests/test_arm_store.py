@@ -10,8 +10,10 @@ from relearn.arm_store import (
     CHECKPOINT,
     interventions_of,
     load_rows,
+    load_score,
     load_tensors,
     save_arm,
+    save_score,
     tables_of,
 )
 from relearn.errors import CheckpointError
@@ -92,3 +94,10 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
     path.write_bytes(bytes(raw))
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("seconds", [1.5, {"train": 1.5, "total": 2.25}])
+def test_a_score_comes_back_with_its_seconds(tmp_path, seconds):
+    save_score(tmp_path, 0.625, seconds)
+
+    assert load_score(tmp_path) == (0.625, seconds)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from relearn.evaluation.records import ArmResult, Intervention
 
 CHECKPOINT = "checkpoint.safetensors"
+SCORE = "score.json"
 _ROWS = "rows.json"
 _TENSORS = "tensors.safetensors"
 
@@ -58,6 +59,27 @@ def load_rows(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _unreadable(folder / _ROWS, error) from error
     return rows
+
+
+def save_score(folder: Path, score: float, seconds: float | Mapping[str, float]) -> None:
+    """Write what a candidate setting scored on validation images; its unit is then whole.
+
+    Args:
+        folder: The unit's own folder.
+        score: Higher is better.
+        seconds: What took how long, one number or several by name.
+    """
+    write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
+
+
+def load_score(folder: Path) -> tuple[float, Any]:
+    """Return score and seconds as ``save_score`` wrote them.
+
+    Args:
+        folder: The unit's own folder.
+    """
+    told = json.loads((folder / SCORE).read_text(encoding="utf-8"))
+    return float(told["score"]), told["seconds"]
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

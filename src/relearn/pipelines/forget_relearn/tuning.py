@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -179,7 +178,7 @@ def train_all(jobs: Sequence[TrainingJob], folder: Path, describe: str) -> list[
 
 
 def _read_score(outcome: Outcome) -> tuple[float, float]:
-    from relearn.pipelines.forget_relearn.units import SCORE
+    from relearn.arm_store import load_score
 
-    told = json.loads((Path(outcome.path) / SCORE).read_text(encoding="utf-8"))
-    return float(told["score"]), float(told["seconds"]["total_seconds"])
+    score, seconds = load_score(Path(outcome.path))
+    return score, float(seconds["total_seconds"])

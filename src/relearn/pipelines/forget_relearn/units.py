@@ -6,7 +6,6 @@ going back to an earlier cycle, must never train anything again.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from relearn.tracking import RunHandle
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.forget_relearn")
-SCORE = "score.json"
 WARMUP = "warmup.safetensors"
 METHOD = "forget_relearn"
 PAUSE = 10.0
@@ -246,7 +244,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> None:
 
 
 def _score(job: TrainingJob, folder: Path, log: Log) -> None:
-    from relearn.atomic import write_text
+    from relearn.arm_store import save_score
     from relearn.methods.forget_relearn.train import score_settings
     from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
@@ -261,4 +259,4 @@ def _score(job: TrainingJob, folder: Path, log: Log) -> None:
         resume=ResumePoint(folder / "resume.safetensors", pause_seconds=PAUSE),
         device=device_of(job.execution, job.base.architecture),
     )
-    write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
+    save_score(folder, score, seconds)

@@ -38,10 +38,11 @@ def run_trial(job: TrainingJob, folder: Path) -> None:
         job: What to do.
         folder: The unit's own folder.
     """
+    from relearn.arm_store import SCORE
     from relearn.atomic import write_text
     from relearn.methods.forget_relearn.arm_result import validation_scores
     from relearn.methods.forget_relearn.run import train_one
-    from relearn.pipelines.forget_relearn.units import METHOD, SCORE
+    from relearn.pipelines.forget_relearn.units import METHOD
     from relearn.tracking import arm_run
     from relearn.training.device import device_of
     from relearn.training.memory import keep_freed_memory
@@ -74,7 +75,7 @@ def read_trial(folder: Path) -> tuple[float, float]:
     Args:
         folder: The unit's own folder.
     """
-    from relearn.pipelines.forget_relearn.units import SCORE
+    from relearn.arm_store import SCORE
 
     told = json.loads((folder / SCORE).read_text(encoding="utf-8"))
     return float(told["score"]), float(told["seconds"]["total_seconds"])

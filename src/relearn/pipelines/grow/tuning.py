@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -167,5 +166,7 @@ def train_all(jobs: Sequence[ArmJob], folder: Path, describe: str) -> list[Outco
 
 
 def _read_score(outcome: Outcome) -> tuple[float, float]:
-    told = json.loads((Path(outcome.path) / "score.json").read_text(encoding="utf-8"))
-    return float(told["score"]), float(told["seconds"]["train"])
+    from relearn.arm_store import load_score
+
+    score, seconds = load_score(Path(outcome.path))
+    return score, float(seconds["train"])

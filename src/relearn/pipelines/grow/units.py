@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from relearn.tracking import RunHandle
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.grow")
-SCORE = "score.json"
 METHOD = "grow"
 
 _NOT_AN_ARMS = {"arms", "rates", "tuning", "evidence", "teacher", "distillation"}
@@ -215,7 +213,7 @@ def _train(job: ArmJob, folder: Path, log: Log) -> Path:
 
 
 def _score(job: ArmJob, folder: Path, log: Log) -> None:
-    from relearn.atomic import write_text
+    from relearn.arm_store import save_score
     from relearn.methods.grow.train import score_settings
     from relearn.pipelines.grow.teacher_store import load_teacher
     from relearn.training.device import device_of
@@ -233,5 +231,5 @@ def _score(job: ArmJob, folder: Path, log: Log) -> None:
         resume=resume,
         device=device_of(job.execution, teacher.checkpoint.architecture),
     )
-    write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
+    save_score(folder, score, seconds)
     resume.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -186,5 +185,7 @@ def run_all(jobs: Sequence[Job], folder: Path, describe: str) -> list[Outcome]:
 
 
 def _read_score(outcome: Outcome) -> tuple[float, float]:
-    told = json.loads((Path(outcome.path) / "score.json").read_text(encoding="utf-8"))
-    return float(told["score"]), float(told["seconds"])
+    from relearn.arm_store import load_score
+
+    score, seconds = load_score(Path(outcome.path))
+    return score, float(seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from relearn.tracking import RunHandle
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.last_layer_probe")
-SCORE = "score.json"
 METHOD = "last_layer_probe"
 
 _NOT_AN_ARMS = ("arms", "evidence", "verdict", "special", "depth_report", "initialisation")
@@ -149,7 +147,7 @@ def _run(job: Job, folder: Path, log: Log) -> Path:
 
 
 def _score(job: Job, folder: Path, log: Log) -> None:
-    from relearn.atomic import write_text
+    from relearn.arm_store import save_score
     from relearn.methods.last_layer_probe.train import score_settings
     from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
@@ -165,5 +163,5 @@ def _score(job: Job, folder: Path, log: Log) -> None:
         resume=resume,
         device=device_of(job.execution, job.base.architecture),
     )
-    write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
+    save_score(folder, score, seconds)
     resume.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,8 +99,9 @@ class _Search:
             self._score(further)
 
     def _score(self, points: Sequence[tuple[str, float]]) -> None:
+        from relearn.arm_store import load_score
         from relearn.pipelines.lora_ipc.road import train_all
-        from relearn.pipelines.lora_ipc.units import SCORE, candidate
+        from relearn.pipelines.lora_ipc.units import candidate
 
         jobs = [
             candidate(replace(self.first, training=self.families[family], seed=seed), factor=rate)
@@ -109,12 +109,12 @@ class _Search:
             for seed in self.seeds
         ]
         outcomes = train_all(jobs, self.folder, "lora_ipc: settings")
-        told = [json.loads((Path(o.path) / SCORE).read_text(encoding="utf-8")) for o in outcomes]
+        told = [load_score(Path(outcome.path)) for outcome in outcomes]
         each = len(self.seeds)
         for number, (family, rate) in enumerate(points):
             mine = told[number * each : (number + 1) * each]
-            self.scores[family][rate] = sum(float(one["score"]) for one in mine) / each
-            self.seconds[family, rate] = sum(one["seconds"]["learn_seconds"] for one in mine)
+            self.scores[family][rate] = sum(score for score, _ in mine) / each
+            self.seconds[family, rate] = sum(took["learn_seconds"] for _, took in mine)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return one row a candidate."""

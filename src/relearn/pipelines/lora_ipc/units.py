@@ -6,7 +6,6 @@ the last layer aligned); each of them has a folder of its own inside the unit's.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.lora_ipc")
 METHOD = "lora_ipc"
-SCORE = "score.json"
 
 _NOT_A_TRAININGS = {"trainings", "tuning", "gate", "evidence", "rates"}
 
@@ -176,7 +174,7 @@ def _train(job: TrainingJob, folder: Path, log: Log) -> list[Path]:
 
 
 def _score(job: TrainingJob, folder: Path, log: Log) -> None:
-    from relearn.atomic import write_text
+    from relearn.arm_store import save_score
     from relearn.methods.lora_ipc.train import score_settings
     from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
@@ -192,5 +190,5 @@ def _score(job: TrainingJob, folder: Path, log: Log) -> None:
         resume=resume,
         device=device_of(job.execution, job.base.architecture),
     )
-    write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
+    save_score(folder, score, seconds)
     resume.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from relearn.tracking import RunHandle
 
 FLOORS = ("data", "models", "training", "evaluation", "methods.zap")
-SCORE = "score.json"
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _train(job: Job, folder: Path, log: Log) -> Path:
 
 
 def _score(job: Job, folder: Path, log: Log) -> None:
-    from relearn.atomic import write_text
+    from relearn.arm_store import save_score
     from relearn.methods.zap.train import score_settings
     from relearn.training.device import device_of
     from relearn.training.resume import ResumePoint
@@ -129,7 +127,7 @@ def _score(job: Job, folder: Path, log: Log) -> None:
         resume=ResumePoint(folder / "resume.safetensors"),
         device=device_of(job.execution, job.base.architecture),
     )
-    write_text(folder / SCORE, json.dumps({"score": score, "seconds": seconds}))
+    save_score(folder, score, seconds)
 
 
 def candidate(job: Job, *, factor: float, shift: int) -> Job:

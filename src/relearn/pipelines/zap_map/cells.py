@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -164,8 +163,9 @@ def train_cells(
 
 
 def _scores(jobs: Sequence[Job], folder: Path) -> list[float]:
+    from relearn.arm_store import load_score
     from relearn.execution import map_units, require_all
-    from relearn.pipelines.zap.units import SCORE, run_unit, unit_of
+    from relearn.pipelines.zap.units import run_unit, unit_of
 
     execution = jobs[0].execution
     outcomes = map_units(
@@ -178,5 +178,4 @@ def _scores(jobs: Sequence[Job], folder: Path) -> list[float]:
         describe="zap_map: shifts",
     )
     require_all(outcomes, what="zap_map")
-    files = [Path(outcome.path) / SCORE for outcome in outcomes]
-    return [float(json.loads(f.read_text(encoding="utf-8"))["score"]) for f in files]
+    return [load_score(Path(outcome.path))[0] for outcome in outcomes]
