@@ -138,15 +138,15 @@ def _asides(told: dict[str, Any]) -> list[str]:
     parts = []
     if told["hints"]:
         rows = [
-            [name, str(hint["arms"]), f"{hint['rank_correlation']:+.2f}"]
+            [name, f"{hint['pairs']} {hint['over']}", f"{hint['rank_correlation']:+.2f}"]
             for name, hint in told["hints"].items()
             if hint["rank_correlation"] is not None
         ]
         note = (
             "Spearman's rank correlation of each score with the test accuracy, over the arms that "
-            "have it. Hints, never the verdict."
+            "have it, or over the seeds where one arm has it. Hints, never the verdict."
         )
-        header = ["score", "arms", "rank correlation"]
+        header = ["score", "ranked", "rank correlation"]
         parts.append(f"## Transferability scores\n\n{note}\n\n" + markdown_table(header, rows))
     if told["sensitivity"]:
         names = [name for name in told["sensitivity"][0] if name != "arm"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 import yaml
 from tiny_probe import tiny_base, tiny_config, tiny_stream
@@ -16,7 +17,12 @@ from relearn.errors import EvidenceError, StaleInputError
 from relearn.evaluation.config import BEST_ON_VALIDATION
 from relearn.parameters import SeedsConfig, StorageConfig
 from relearn.pipelines.last_layer_probe import nodes, reading
-from relearn.pipelines.last_layer_probe.tables import sensitivity_table, width_laws
+from relearn.pipelines.last_layer_probe.findings import sentences_on_hints
+from relearn.pipelines.last_layer_probe.tables import (
+    rank_correlations,
+    sensitivity_table,
+    width_laws,
+)
 from relearn.pipelines.last_layer_probe.verdict_study import regret_of
 from relearn.provenance import Provenance, digest
 from relearn.reports.probe_figures import draw_depth, probe_figures
@@ -186,6 +192,38 @@ def test_findings_name_gaps_and_the_width_law(road):
     assert width_laws(road.records)[0]["slope"] < 0
     assert {row["arm"] for row in sensitivity_table(road.records)} == {"linear", "kernel_fc1"}
     json.dumps(road.diagnostics)
+
+
+def hinted(arms, hint, *, seeds=(0,)):
+    """Return records in which the arms have a hint and an accuracy, one of each a seed."""
+    rows = [
+        {"arm": arm, "seed": seed, "step": 0, "task": task, "metric": metric, "value": value}
+        for arm, found in arms.items()
+        for seed in seeds
+        for task, metric, value in (
+            ("hint", hint, found[0] + seed * found[2]),
+            ("test", "accuracy", found[1] + seed * found[3]),
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_hints_are_ranked_against_the_accuracy_over_arms_without_the_body_of_noise():
+    arms = {f"random_{k}": (k, -k, 0, 0) for k in range(5)} | {"noise_body": (-9, -9, 0, 0)}
+    told = rank_correlations(hinted(arms, "log_me"))
+    assert told == {"log_me": {"over": "arms", "pairs": 5, "rank_correlation": pytest.approx(-1)}}
+    few = {arm: arms[arm] for arm in list(arms)[:3]}
+    assert rank_correlations(hinted(few, "log_me")) == {}
+
+
+def test_a_hint_of_one_arm_is_ranked_over_seeds():
+    records = hinted({"frozen": (0.0, 0.0, 0.1, 0.2)}, "leep", seeds=range(4))
+    told = rank_correlations(records)
+    assert told == {"leep": {"over": "seeds", "pairs": 4, "rank_correlation": pytest.approx(1)}}
+    assert rank_correlations(records[records["seed"] < 3]) == {}
+    (sentence,) = sentences_on_hints(records)
+    assert "rank the seeds" in sentence
+    assert "leep +1.00" in sentence
 
 
 def test_depth_and_first_weights_are_told_before_training(road):

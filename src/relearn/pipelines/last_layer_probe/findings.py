@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from relearn.pipelines.last_layer_probe.tables import values_of, width_laws
+from relearn.pipelines.last_layer_probe.tables import rank_correlations, values_of, width_laws
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,7 @@ def findings_of(
         *(f"Before training: {warning}" for warning in before["warnings"]),
         *_borders(records, selection),
         *_slopes(records),
+        *sentences_on_hints(records),
         *_changed(recheck),
         *_regret(recommendation, config),
     ]
@@ -94,6 +95,25 @@ def _slopes(records: pd.DataFrame) -> Iterator[str]:
             f"log width ({'as' if inside else 'not as'} predicted, -0.5); the theorem, as "
             f"remembered, asks for {law['theorem_over_used']:.0f} times the width."
         )
+
+
+def sentences_on_hints(records: pd.DataFrame) -> Iterator[str]:
+    """Yield how well the transferability scores rank what they were made for.
+
+    Args:
+        records: With the task ``hint``.
+    """
+    for over in ("arms", "seeds"):
+        told = [
+            f"{hint} {row['rank_correlation']:+.2f}"
+            for hint, row in rank_correlations(records).items()
+            if row["over"] == over and row["rank_correlation"] is not None
+        ]
+        if told:
+            yield (
+                f"Transferability scores rank the {over} like their test accuracy by (Spearman) "
+                f"{', '.join(told)}: hints, never the verdict."
+            )
 
 
 def _changed(recheck: Mapping[str, Any]) -> Iterator[str]:

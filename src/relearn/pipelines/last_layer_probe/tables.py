@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+from relearn.methods.last_layer_probe.arms import NOISE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_FEWEST_PAIRS = 4
 
 
 def values_of(records: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
@@ -144,20 +149,32 @@ def width_laws(records: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def rank_correlations(records: pd.DataFrame) -> dict[str, Any]:
-    """Return for each hint its Spearman correlation with the test accuracy over arms.
+    """Return for each hint its Spearman correlation with the test accuracy.
+
+    Over arms where four or more have the hint; over seeds where one arm alone has it (LEEP and NCE
+    need the classifier that the base net was trained with). The body of noise is left out, which
+    any score finds.
 
     Args:
         records: With the task ``hint``.
+
+    Returns:
+        Hint to over (``arms`` or ``seeds``), pairs (their number) and rank_correlation (None where
+        one side is the same for all).
     """
-    accuracy = means_of(records, "test", "accuracy")
-    hints = records[records["task"] == "hint"]
+    accuracy = final_by_seed(records, "test", "accuracy")
     found: dict[str, Any] = {}
-    for metric, rows in hints.groupby("metric", sort=False):
-        means = rows.groupby("arm", sort=False)["value"].mean()
-        pairs = [(value, accuracy[str(arm)]) for arm, value in means.items() if arm in accuracy]
-        if len(pairs) < 4:
-            continue
-        found[str(metric)] = {"arms": len(pairs), "rank_correlation": _spearman(pairs)}
+    for metric in dict.fromkeys(records.loc[records["task"] == "hint", "metric"]):
+        told = final_by_seed(records, "hint", str(metric))
+        arms = [arm for arm in told if arm in accuracy and arm != NOISE]
+        over = "seeds" if len(arms) == 1 else "arms"
+        if over == "seeds":
+            pairs = [(told[arms[0]][seed], accuracy[arms[0]][seed]) for seed in told[arms[0]]]
+        else:
+            pairs = [(fmean(told[arm].values()), fmean(accuracy[arm].values())) for arm in arms]
+        if len(pairs) >= _FEWEST_PAIRS:
+            ranked = _spearman(pairs)
+            found[str(metric)] = {"over": over, "pairs": len(pairs), "rank_correlation": ranked}
     return found
 
 
