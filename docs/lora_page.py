@@ -90,9 +90,9 @@ def sections(
 def _base(told: dict[str, Any]) -> str:
     verdict = "strong enough" if told["strong"] else f"too weak: {told['reason']}"
     return (
-        "## The backbone\n\nNearest class mean on unseen classes: "
-        f"{100 * told['backbone']:.1f} % on its features, {100 * told['raw_pixels']:.1f} % on raw "
-        f"pixels; {verdict}."
+        f"## The backbone\n\nNearest class mean on {told['classes']} unseen classes "
+        f"({told['asked']}): {100 * told['backbone']:.1f} % on its features, "
+        f"{100 * told['raw_pixels']:.1f} % on raw pixels; {verdict}."
     )
 
 

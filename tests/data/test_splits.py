@@ -36,7 +36,7 @@ plans = st.builds(
     by=st.sampled_from(["class", "sample"]),
     seed=st.integers(0, 5),
     base_classes=st.integers(0, 4),
-    selection_classes=st.integers(0, 3),
+    selection_classes=st.none() | st.integers(0, 3),
     transfer_classes=st.integers(0, 3),
     train_share=st.sampled_from([0.5, 0.75]),
     validation_share=st.sampled_from([0.0, 0.25]),
@@ -98,6 +98,15 @@ def test_counts_asked_for_are_counts_given():
         "transfer_support": (9, 3), "transfer_query": (6, 3),
     }  # fmt: skip
     assert table.unused == 120 - 85
+
+
+def test_no_class_is_kept_for_choices_where_none_is_asked_for():
+    images = source([10] * 12)
+    stream = stream_of(images, split_images(images, replace(BY_CLASS, selection_classes=None)))
+    assert not any(name.startswith("selection") for name in stream.splits)
+    assert len(stream.split("transfer_query").classes) == 3
+    with pytest.raises(DataError, match=r"no 'selection_query' split.*under data\.split"):
+        stream.split("selection_query")
 
 
 def test_a_split_is_a_function_of_its_seed():

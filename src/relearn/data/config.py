@@ -90,7 +90,8 @@ class SplitConfig(Strict):
         transfer_part: By class: the part that selection and transfer classes come from. By sample:
             the part that becomes ``test`` whole. Empty = any part, or no part of its own.
         base_classes: Classes to pre-train on; 0 = all that are left.
-        selection_classes: Classes never pre-trained on, for choosing rates; 0 = a fifth.
+        selection_classes: Classes never pre-trained on, for choosing rates; 0 = a fifth, null =
+            none: for ``lora_ipc`` and ``last_layer_probe``, which do without.
         transfer_classes: Other unseen classes, for reporting; 0 = a fifth.
         train_share: Share of the samples of a base class that trains, 0 to 1.
         validation_share: Share that validates; what is left over is the ``test`` split.
@@ -104,7 +105,7 @@ class SplitConfig(Strict):
     base_part: str
     transfer_part: str
     base_classes: int = Field(ge=0)
-    selection_classes: int = Field(ge=0)
+    selection_classes: int | None = Field(ge=0)
     transfer_classes: int = Field(ge=0)
     train_share: float = Field(gt=0, le=1)
     validation_share: float = Field(ge=0, lt=1)

@@ -39,7 +39,7 @@ class SplitPlan:
         base_part: Part that base classes (by sample: training and validation) come from.
         transfer_part: Part that unseen classes (by sample: the test split) come from.
         base_classes: Classes to pre-train on; 0 = the rest.
-        selection_classes: Unseen classes for choosing; 0 = a fifth.
+        selection_classes: Unseen classes for choosing; 0 = a fifth, None = none.
         transfer_classes: Unseen classes for reporting; 0 = a fifth.
         train_share: Share of a base class that trains.
         validation_share: Share that validates; the rest tests.
@@ -53,7 +53,7 @@ class SplitPlan:
     base_part: str = ""
     transfer_part: str = ""
     base_classes: int = 0
-    selection_classes: int = 0
+    selection_classes: int | None = 0
     transfer_classes: int = 0
     train_share: float = 0.75
     validation_share: float = 0.25
@@ -212,7 +212,7 @@ def _unseen_classes(plan: SplitPlan, rows: Rows, order: list[int]) -> tuple[list
     able = [number for number in order if len(rows[number]) >= needed]
     automatic = max(2, len(able) // _AUTOMATIC_SHARE)
     transfer = plan.transfer_classes or automatic
-    selection = plan.selection_classes or automatic
+    selection = 0 if plan.selection_classes is None else plan.selection_classes or automatic
     if len(able) < transfer + selection:
         fewest = min((len(r) for r in rows.values() if r), default=0)
         raise DataError(

@@ -63,7 +63,10 @@ def check_base(
     arms_of(lora_ipc)  # refuses, before any time is spent, what evidence names and is not there
     found = strength_of(base, stream, lora_ipc, execution=execution)
     _log.info(
-        "lora_ipc: nearest class mean on unseen classes: backbone %.1f %%, raw pixels %.1f %%%s",
+        "lora_ipc: nearest class mean on %d unseen classes (%s): backbone %.1f %%, "
+        "raw pixels %.1f %%%s",
+        found["classes"],
+        found["asked"],
         100 * found["backbone"],
         100 * found["raw_pixels"],
         "" if found["strong"] else f"; {found['reason']}",
