@@ -24,14 +24,6 @@ METHODS = {
 }
 """Method to the question it answers, in the order of the README."""
 
-STATUSES = {
-    "reproduced": "reproduced",
-    "weaker": "weaker than published",
-    "not reproduced": "not reproduced",
-    "not measured": "not measured",
-}
-
-
 PARITY = ("parity", "paper")
 """Words in the name of a profile that repeats a published protocol."""
 
@@ -113,6 +105,13 @@ class Claim(Strict):
     ours: Measured | None
     status: Literal["reproduced", "weaker", "not reproduced", "not measured"]
 
+    @property
+    def verdict(self) -> str:
+        """Return the status in words: a claim of our own cannot be weaker than published."""
+        if self.status == "weaker":
+            return "weaker than published" if self.paper else "weaker than claimed"
+        return self.status
+
     @model_validator(mode="after")
     def _honest(self) -> Self:
         if not self.claim.endswith(".") or re.search(r"[.] [A-Z]", self.claim):
@@ -159,7 +158,7 @@ def claims_table(claims: Sequence[Claim]) -> str:
     """Return the cards of one method as a Markdown table, with the commands below it."""
     rows = ["| Claim | Published | Ours | Status |", "|---|---|---|---|"]
     for claim in claims:
-        cells = (claim.claim, _published(claim), _measured(claim), STATUSES[claim.status])
+        cells = (claim.claim, _published(claim), _measured(claim), claim.verdict)
         rows.append("| " + " | ".join(cells) + " |")
     notes = [_note(claim.ours) for claim in claims if claim.ours is not None]
     commands = ["", "How the figures were made:", "", *dict.fromkeys(notes)] if notes else []

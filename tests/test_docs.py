@@ -64,6 +64,9 @@ def test_a_changed_card_makes_its_page_stale(tmp_path: Path) -> None:
     assert "+3.1 [+0.4, +5.8], 5 pairs, `omniglot`" in first
     assert build.stale_pages(tmp_path) == {}
     written(tmp_path / "docs" / "claims", {**CARD, "status": "weaker"})
+    assert "weaker than claimed" in build.stale_pages(tmp_path)[page]
+    parity = {**CARD, "status": "weaker", "paper": PAPER, "ours": {**OURS, "profile": "parity"}}
+    written(tmp_path / "docs" / "claims", parity)
     assert "weaker than published" in build.stale_pages(tmp_path)[page]
 
 
