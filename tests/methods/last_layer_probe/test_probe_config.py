@@ -9,6 +9,7 @@ from tiny_probe import tiny_config
 from relearn.errors import ParameterError
 from relearn.methods.last_layer_probe.arms import arm_named, arms_of
 from relearn.methods.last_layer_probe.bodies_config import numbers_in
+from relearn.methods.last_layer_probe.described import skeleton_for
 from relearn.methods.last_layer_probe.heads_config import PenaltiesConfig
 
 
@@ -37,9 +38,10 @@ def test_values_that_cannot_be_are_refused(changes, told):
         tiny_config(**changes)
 
 
-def test_a_cyclic_skeleton_is_refused_before_anything_runs():
+def declared_graph(*layers: dict, grid: tuple[int, ...] = ()) -> dict:
+    """Return the declaration of a graph; what is not read must stand there all the same."""
     relu = {"name": "relu"}
-    graph: dict = {
+    return {
         "name": "graph",
         "fully_connected": {"depth": 1, "activation": relu, "beta": 0.0},
         "convolutional": {
@@ -49,19 +51,39 @@ def test_a_cyclic_skeleton_is_refused_before_anything_runs():
             "dense": 0,
             "beta": 0.0,
         },
-        "graph": {
-            "grid": [8, 8],
-            "layers": [
-                {"name": "a", "inputs": ["b"], "window": 3, "activation": relu},
-                {"name": "b", "inputs": ["a"], "window": 3, "activation": relu},
-            ],
-        },
+        "graph": {"grid": list(grid), "layers": [{"activation": relu} | one for one in layers]},
     }
-    with pytest.raises(ValidationError, match="cyclic"):
+
+
+@pytest.mark.parametrize("grid", [(), (8, 8)])
+def test_a_cyclic_skeleton_is_refused_before_anything_runs(grid):
+    first = {"name": "a", "inputs": ["b"], "window": 3}
+    graph = declared_graph(first, {"name": "b", "inputs": ["a"], "window": 3}, grid=grid)
+    with pytest.raises(ValidationError, match=r"declared\.round\.graph[^/]*layers: cyclic"):
         tiny_config(bodies__declared={"round": graph})
-    graph["graph"]["layers"][1]["inputs"] = ["input"]
+    apart = declared_graph(*({"name": name, "window": 3} for name in "ab"), grid=grid)
+    with pytest.raises(ValidationError, match=r"layers: disconnected, nobody sees a, b"):
+        tiny_config(bodies__declared={"round": apart})
+    fine = declared_graph({"name": "a", "window": 3}, grid=grid)
     with pytest.raises(ValidationError, match="does not begin with"):
-        tiny_config(bodies__declared={"fc9": graph})
+        tiny_config(bodies__declared={"fc9": fine})
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ({"window": 40, "padding": "valid"}, r"layers\.a\.window: got \[40, 40\]"),
+        (
+            {"window": 3, "activation": {"name": "rleu"}},
+            r".*'rleu' .* did you mean relu",
+        ),
+    ],
+)
+def test_a_skeleton_that_cannot_be_built_is_named_as_in_the_parameters(layer, told):
+    config = tiny_config(bodies__declared={"odd": declared_graph({"name": "a"} | layer)})
+    arm = next(arm for arm in arms_of(config).values() if arm.body == "odd")
+    with pytest.raises(ParameterError, match=rf"^last_layer_probe\.bodies\.declared\.odd: {told}"):
+        skeleton_for(config, arm, side=8)
 
 
 def test_numbers_come_from_text_in_their_order():

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relearn.data.randomness import generator_of
+from relearn.errors import ParameterError
 from relearn.methods.last_layer_probe.arms import conv_label
 from relearn.methods.last_layer_probe.network import random_network
 from relearn.methods.last_layer_probe.skeleton import Skeleton
 from relearn.methods.last_layer_probe.skeleton_config import SkeletonConfig
+from relearn.methods.last_layer_probe.skeleton_graph import SKELETON
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -124,7 +126,12 @@ def skeleton_for(
         ParameterError: An activation that is not known, or a window that does not fit.
     """
     declared = skeleton_config_of(config, arm)
-    return built(declared, side), input_norm_of(config, declared)
+    try:
+        return built(declared, side), input_norm_of(config, declared)
+    except ParameterError as fault:
+        own = f".declared.{arm.body}" if arm.body in config.bodies.declared else ""
+        said = str(fault).removeprefix(f"{SKELETON}.")
+        raise ParameterError(f"last_layer_probe.bodies{own}: {said}") from None
 
 
 def built(declared: SkeletonConfig, side: int) -> Skeleton:

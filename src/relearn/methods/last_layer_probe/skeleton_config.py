@@ -13,9 +13,11 @@ from pydantic import Field, model_validator
 from relearn.errors import ParameterError
 from relearn.methods.last_layer_probe.skeleton_graph import (
     INPUT,
+    SKELETON,
     Padding,
     Wiring,
     lay_out,
+    require_connected,
 )
 from relearn.strict import Strict
 
@@ -127,7 +129,7 @@ class GraphConfig(Strict):
 
     Attributes:
         layers: In any order.
-        grid: [height, width] of the input; empty: that of the images, and the wiring is then
+        grid: [height, width] of the input; empty: that of the images, and the windows are then
             checked when they are known.
     """
 
@@ -138,11 +140,15 @@ class GraphConfig(Strict):
     def _hangs_together(self) -> Self:
         if len(self.grid) == 1:
             raise ValueError(f"grid: got {self.grid}, expected [height, width] or nothing")
-        if self.grid:
-            try:
+        if not self.layers:
+            return self
+        try:
+            if self.grid:
                 lay_out(self.wirings(), (self.grid[0], self.grid[1]))
-            except ParameterError as fault:
-                raise ValueError(str(fault)) from None
+            else:
+                require_connected(self.wirings())
+        except ParameterError as fault:
+            raise ValueError(str(fault).removeprefix(f"{SKELETON}.")) from None
         return self
 
     def wirings(self) -> list[Wiring]:

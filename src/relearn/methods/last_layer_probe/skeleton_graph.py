@@ -125,14 +125,30 @@ def lay_out(wirings: Sequence[Wiring], grid: Grid) -> Layout:
     """
     if min(grid) < 1:
         raise ParameterError(f"{SKELETON}.grid: got {grid}, expected at least one row and column")
-    named = _by_name(wirings)
-    order = _ordered(named)
-    sink = _sink(named, order)
+    named, order, sink = _connected(wirings)
     grids, depths = {INPUT: grid}, {INPUT: 0}
     for name in order:
         grids[name] = _grid_of(named[name], grids)
         depths[name] = 1 + max(depths[below] for below in named[name].inputs)
     return Layout(order, grids, sink, depths[sink])
+
+
+def require_connected(wirings: Sequence[Wiring]) -> None:
+    """Raise an error where a graph has a fault that shows without the grid of its input.
+
+    Args:
+        wirings: The layers, in any order.
+
+    Raises:
+        ParameterError: As ``lay_out``, but for windows.
+    """
+    _connected(wirings)
+
+
+def _connected(wirings: Sequence[Wiring]) -> tuple[dict[str, Wiring], tuple[str, ...], str]:
+    named = _by_name(wirings)
+    order = _ordered(named)
+    return named, order, _sink(named, order)
 
 
 def _by_name(wirings: Sequence[Wiring]) -> dict[str, Wiring]:
