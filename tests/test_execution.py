@@ -17,6 +17,7 @@ from unit_jobs import Job, run_unit
 from relearn.errors import LockedError, TrainingError
 from relearn.execution import Unit, address_of, code_digest, map_units, require_all
 from relearn.execution.unit_folder import LOCK, MARKER, UnitFolder
+from relearn.execution.units import Outcome
 from relearn.process import Identity, this_process
 
 ADDRESS = {"configuration": "c", "data": "d", "code": "k", "torch": "t"}
@@ -60,6 +61,14 @@ def test_failures_are_named_together_after_the_others_have_finished(tmp_path):
     with pytest.raises(TrainingError, match=r"zap: 2 unit\(s\) failed \(a, c\): ValueError"):
         require_all(found, what="zap")
     require_all(found[1:2], what="zap")
+
+
+def test_of_many_failures_a_few_are_named():
+    many = [Outcome(f"u{n}", False, "no memory", Path("u"), reused=False) for n in range(6)]
+    with pytest.raises(
+        TrainingError, match=r"6 unit\(s\) failed \(u0, u1, u2, u3 and 2 more\): no"
+    ):
+        require_all(many, what="zap")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 RunUnit = Callable[[Any, Path], None]
 _ATTEMPTS = 2
+_NAMED = 4
+"""Units that failed and are named in a message; of the others it says how many."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,11 @@ def require_all(outcomes: Iterable[Outcome], *, what: str) -> None:
     failed = [outcome for outcome in outcomes if not outcome.ok]
     if not failed:
         return
-    names = ", ".join(outcome.key for outcome in failed)
+    names = ", ".join(outcome.key for outcome in failed[:_NAMED])
+    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
     raise TrainingError(
-        f"{what}: {len(failed)} unit(s) failed ({names}): {failed[0].reason}; finished units are "
-        "kept, the same command goes on from there"
+        f"{what}: {len(failed)} unit(s) failed ({names}{more}): {failed[0].reason}; "
+        "finished units are kept, the same command goes on from there"
     )
 
 
