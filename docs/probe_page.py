@@ -176,8 +176,9 @@ def _regret(told: dict[str, Any] | None) -> str:
     ]
     note = (
         "Each verdict was followed: PASS ships the body's head, FAIL the linear one, WEAK the "
-        "better of both on validation images, PROMISING trains in full. Regret is what that loses "
-        "against the best of the three. Accuracies are means over seeds, of test images."
+        "better of both on validation images, PROMISING trains in full and ships the better of "
+        "that and the head on validation images. Regret is what that loses against the best of the "
+        "three. Accuracies are means over seeds, of test images."
     )
     header = ["images", "body", "verdict", "shipped", "linear %", "head %", "full %"]
     return f"## Is the verdict right? {len(rows)} cases\n\n{note}\n\n" + markdown_table(

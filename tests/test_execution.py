@@ -65,9 +65,7 @@ def test_failures_are_named_together_after_the_others_have_finished(tmp_path):
 
 def test_of_many_failures_a_few_are_named():
     many = [Outcome(f"u{n}", False, "no memory", Path("u"), reused=False) for n in range(6)]
-    with pytest.raises(
-        TrainingError, match=r"6 unit.*\(u0, u1, u2, u3 and 2 more\): no"
-    ):
+    with pytest.raises(TrainingError, match=r"6 unit.*\(u0, u1, u2, u3 and 2 more\): no"):
         require_all(many, what="zap")
 
 

@@ -278,7 +278,7 @@ def test_the_study_of_verdicts_holds_each_case_against_full_training(tmp_path):
 class Told:
     """A reading of made-up records: one body beside linear and full, with luck on validation."""
 
-    def __init__(self, verdict: str, head: float) -> None:
+    def __init__(self, verdict: str, head: float, luck: float) -> None:
         from relearn.methods.last_layer_probe.arms import Arm
 
         self.word = verdict
@@ -288,7 +288,7 @@ class Told:
             "full": Arm("full", "full"),
         }
         self.test = {"linear": {0: 0.5}, "noise_body": {0: head}, "full": {0: 0.8}}
-        self.validation = {"linear": 0.5, "noise_body": 0.9, "full": 0.8}
+        self.validation = {"linear": 0.5, "noise_body": luck, "full": 0.8}
 
     def verdict(self, arm):
         del arm
@@ -296,16 +296,18 @@ class Told:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "head", "shipped", "regret", "saved"),
+    ("verdict", "head", "luck", "shipped", "regret", "saved"),
     [
-        ("FAIL", 0.3, "linear", 0.3, 7.0),  # though its head is ahead on validation images
-        ("WEAK", 0.6, "noise_body", 0.2, 7.0),
-        ("PROMISING", 0.7, "full", 0.0, 0.0),
-        ("PASS", 0.9, "noise_body", 0.0, 7.0),
+        ("FAIL", 0.3, 0.9, "linear", 0.3, 7.0),  # though its head is ahead on validation images
+        ("WEAK", 0.6, 0.9, "noise_body", 0.2, 7.0),
+        ("WEAK", 0.6, 0.4, "linear", 0.3, 7.0),
+        ("PROMISING", 0.7, 0.7, "full", 0.0, 0.0),
+        ("PROMISING", 0.7, 0.9, "noise_body", 0.1, 0.0),  # trained in full for nothing
+        ("PASS", 0.9, 0.1, "noise_body", 0.0, 7.0),
     ],
 )
-def test_each_verdict_ships_what_it_says(verdict, head, shipped, regret, saved):
-    reading_of = Told(verdict, head)
+def test_each_verdict_ships_what_it_says(verdict, head, luck, shipped, regret, saved):
+    reading_of = Told(verdict, head, luck)
     found = regret_of(reading_of, {"full": {"train_seconds": 7.0}})  # type: ignore[arg-type]
     (case,) = found["cases"]
     assert case["shipped"] == shipped

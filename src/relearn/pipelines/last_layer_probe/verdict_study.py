@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 def regret_of(reading: Reading, costs: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Return for each (images x body) case what following the verdict earns and saves.
 
-    PASS ships the head, PROMISING trains in full, WEAK ships the better of head and linear on
-    validation images, and FAIL the linear head: the body is given up, whatever luck its head had
-    there. Regret is the best of linear, head and full training on test images
-    minus what is shipped; the seconds saved are those of full training where it is not done.
+    PASS ships the head; PROMISING trains in full and ships the better of that and the head on
+    validation images; WEAK ships the better of head and linear on them; and FAIL the linear head:
+    the body is given up, whatever luck its head had there. Regret is the best of linear, head and
+    full training on test images minus what is shipped; the seconds saved are those of full training
+    where it is not done.
 
     Args:
         reading: Of the records.
@@ -42,8 +43,13 @@ def _case(reading: Reading, arm: Arm, costs: Mapping[str, Mapping[str, float]]) 
     linear, full = f"linear{suffix}", f"full{suffix}"
     verdict = reading.verdict(arm).verdict
     scores = {name: _mean(reading.test[name]) for name in (linear, arm.name, full)}
-    cheap = max((linear, arm.name), key=lambda name: reading.validation[name])
-    shipped = {"PASS": arm.name, "PROMISING": full, "WEAK": cheap, "FAIL": linear}[verdict]
+    compared = {
+        "PASS": [arm.name],
+        "PROMISING": [arm.name, full],
+        "WEAK": [linear, arm.name],
+        "FAIL": [linear],
+    }[verdict]
+    shipped = max(compared, key=lambda name: reading.validation[name])
     seconds = float(costs[full]["train_seconds"])
     return {
         "images": arm.condition,
@@ -55,7 +61,7 @@ def _case(reading: Reading, arm: Arm, costs: Mapping[str, Mapping[str, float]]) 
         "shipped": shipped,
         "regret": max(scores.values()) - scores[shipped],
         "full_seconds": seconds,
-        "seconds_saved": 0.0 if shipped == full else seconds,
+        "seconds_saved": 0.0 if full in compared else seconds,
     }
 
 
