@@ -66,7 +66,7 @@ test: setup ## unit, contract and house tests, and one run of the test profile
 test-faults: setup ## kills at many moments, full disks, dead servers
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m faults --timeout 1800 $(ARGS)
 
-test-full: setup ## what takes long or needs more: all architectures, notebooks, PostgreSQL, Ray, browser
+test-full: setup ## what takes long or needs more: all architectures, notebooks, PostgreSQL, Ray, PEFT, browser
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m full --timeout 3600 $(ARGS)
 
 test-compat: setup ## which architectures grow: measures all (ARGS=--rewrite-pages writes the page)
