@@ -21,6 +21,7 @@ from side_by_side import Job, outcome
 from table_row import Row, measured
 
 OURS, PEER, METHOD = "adversarial_work", "adversarial_official", "adversarial_method"
+PRODUCTS = "adversarial_products"
 FIVE_PERCENT_MORE = 0.952  # 1 / 1.05
 MARGIN = 0.04
 """Robust accuracies no further apart count as the same; said before anything was measured."""
@@ -77,6 +78,28 @@ def rows(size: Size, checkout: str | None, *, threads: int) -> Iterator[Row]:
             f"norm with batch statistics, {threads} thread(s); ours with loading and augmentation; "
             "the official code also computes the gradients of all weights in each step of the "
             "attack, one forward pass more for restarts, and one on clean images for its log",
+        )
+
+
+def bound_rows(size: Size, checkout: str | None) -> Iterator[Row]:
+    """Yield the rows of the convolutions alone, which bound what any code can reach here.
+
+    Args:
+        size: How much is done.
+        checkout: The official code; None leaves the other column empty.
+    """
+    work = {"batch_size": size.batch, "steps": size.steps}
+    peer = Job(PEER, "step", {"checkout": checkout, **work}) if checkout else None
+    for precision in ("bf16", "fp32"):
+        yield Row(
+            f"adversarial.bound_{precision}",
+            "steps/CPU-s",
+            Job(PRODUCTS, "step", {**work, "precision": precision}),
+            peer,
+            precision,
+            None,
+            f"the convolutions alone of such a step, {size.steps} times forwards and back to the "
+            "pixels and once to all weights, 1 thread: no batch norm, no ReLU, no optimizer",
         )
 
 
@@ -157,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine, table = here(), []
     several = [int(threads) for threads in given.threads.split(",")]
     raced = [(row, n) for n in several for row in rows(size, given.peer, threads=n)]
-    for row, threads in [*raced, *((row, 1) for row in method_rows(size))]:
+    alone = [*bound_rows(size, given.peer), *method_rows(size)]
+    for row, threads in [*raced, *((row, 1) for row in alone)]:
         if given.rows in row.name:
             figures = measured(row, repetitions=size.repetitions, threads=threads)
             table.append({**figures, "threads": threads})

@@ -83,6 +83,13 @@ products of bf16 numbers, which take about half the time of fp32 with AVX512-BF1
 """
 
 
+_BOUND = """The convolutions of the step alone, with all else taken away, against the whole
+step of the official code: a ratio above this one cannot be reached on this processor in that
+precision. Where it lies below a goal, the goal asks for another processor.
+
+"""
+
+
 def adversarial_page(result: Mapping[str, Any]) -> str:
     """Return the text of the page on adversarial training.
 
@@ -90,13 +97,15 @@ def adversarial_page(result: Mapping[str, Any]) -> str:
         result: The JSON object that ``bench_adversarial.py`` prints last.
     """
     raced = [row for row in result["rows"] if "ratio" in row]
-    beside = [row for row in raced if row["against"] == "official code"]
+    bounds = [row for row in raced if "bound_" in row["name"]]
+    beside = [r for r in raced if r["against"] == "official code" and r not in bounds]
     costs = [row for row in raced if row["against"] != "official code"]
     same = [row for row in result["rows"] if "margin" in row]
     parts = [_ADVERSARIAL_HEAD, _measured_on(result, "1 or 2 threads")]
     parts += ["\n## Beside the official code\n\n", _table(beside), _short_of(beside)]
     parts += [_memory(row) for row in beside]
     parts.append(_ADVERSARIAL_TAIL)
+    parts += ["\n## What no code can exceed here\n\n", _BOUND, _table(bounds)] if bounds else []
     if same:
         parts += ["\n## The same result\n\n", *map(_same, same)]
     if costs:

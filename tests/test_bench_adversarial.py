@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -50,6 +51,23 @@ def test_every_row_names_work_that_exists_and_says_what_the_other_code_does_besi
     assert all(hasattr(work, row.ours.maker) for row in rows)
     assert {row.goal for row in rows} == {6.0, 1.7}
     assert all("the official code also computes" in row.conditions for row in rows)
+
+
+def test_the_products_of_a_step_are_those_of_every_convolution(modules):
+    import adversarial_products
+
+    from relearn.models.checkpoint import build_fresh
+
+    net = build_fresh(modules[1].architecture(), seed=0)
+    found = list(adversarial_products._products(2, torch.float32))
+    assert len(found) == sum(isinstance(m, torch.nn.Conv2d) for m in net.modules())
+    for layer, images, weight, gradient in found:
+        made = torch.conv2d(images, weight, None, layer.stride, layer.padding)
+        assert made.shape == gradient.shape
+    assert adversarial_products.step(batch_size=2, steps=1, precision="bf16")() == 1.0
+    rows = list(modules[0].bound_rows(modules[0].WHOLE, "somewhere"))
+    assert {row.ours.maker for row in rows} == {"step"}
+    assert {row.goal for row in rows} == {None}
 
 
 def test_what_the_method_costs_is_a_training_over_a_training_of_the_same_size(modules):
