@@ -20,12 +20,12 @@ from relearn.training.device import (
 from relearn.training.randomness import isolated, seed_of
 
 
-def test_the_plain_cpu_imports_no_fabric_and_no_torchvision():
+def test_a_cpu_needs_no_fabric_and_no_torchvision():
     code = (
         "import sys\n"
         "from relearn.training.device import open_device\n"
         "import relearn.training.loop, relearn.training.supervised\n"
-        "open_device('cpu', 'fp32'); open_device('cpu', 'auto', width_hint=32)\n"
+        "open_device('cpu', 'fp32'); open_device('cpu', 'bf16')\n"
         "heavy = {'lightning_fabric', 'torchvision', 'timm', 'mlflow', 'kedro', 'pandas'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
@@ -110,6 +110,22 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_weights():
         assert net(torch.rand(2, 4)).dtype == torch.bfloat16
     assert net(torch.rand(2, 4)).dtype == torch.float32
     assert net.weight.dtype == torch.float32
+
+
+def test_bf16_on_a_cpu_is_what_fabric_would_compute_bit_for_bit():
+    """Fabric is the other road: a net with batch norm, its logits and its gradients."""
+    from lightning_fabric import Fabric
+
+    net = build_fresh(Architecture("convnet5", 1, 8, 10, {"width": 8}), seed=0)
+    images = torch.rand(6, 1, 8, 8)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    found = []
+    for opened in (open_device("cpu", "bf16").autocast, fabric.autocast):
+        with opened():
+            logits = net(images)
+        gradients = torch.autograd.grad(logits.float().square().sum(), list(net.parameters()))
+        found.append((logits, *gradients))
+    assert all(torch.equal(own, theirs) for own, theirs in zip(*found, strict=True))
 
 
 def test_the_plain_cpu_changes_nothing():

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,7 @@ BF16_FROM_WIDTH = 64
 
 Source: ``benchmarks/results/layout.json`` (``benchmarks/bench_layout.py``, convnet3, one thread).
 Images per second of bf16 over fp32: width 16 1.07, 32 1.07, 64 1.19, 128 1.36, 256 1.47; below 64
-that does not pay for the import of Fabric. Channels last is slower at every width (0.7 in fp32,
+that is within the noise. Channels last is slower at every width (0.7 in fp32,
 0.14 to 0.29 in bf16), because of the normalisation of single channels, so that a CPU never uses it
 for such a net. On a GPU, bf16 and channels last are the usual choice; there it was not measured.
 
@@ -42,6 +43,8 @@ in channels first, for channels last in fp32 and in bf16. convnet5, 8 pixels: wi
 1.73; 28 pixels: 8 1.32 and 1.59, 16 1.17 and 1.83, 64 1.18 and 2.17. Plain training agrees
 (``benchmarks/results/layout.json``).
 """
+
+_CPU_BF16 = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Device:
 
 
 PLAIN_CPU = Device("cpu", "fp32")
-"""The CPU in fp32: needs no Lightning Fabric."""
+"""The CPU in fp32; in no precision does a CPU need Lightning Fabric."""
 
 
 def open_device(
@@ -120,7 +123,9 @@ def open_device(
     if name == "cpu" and chosen == "fp32":
         return Device("cpu", "fp32", batch_norm_width_hint > 0, reason)
     channels_last = batch_norm_width_hint > 0 if name == "cpu" else chosen == "bf16"
-    return Device(name, chosen, channels_last, reason, _fabric_autocast(name, chosen))
+    # Fabric would open the same context, and takes four seconds to be imported in each process
+    opener = _CPU_BF16 if name == "cpu" else _fabric_autocast(name, chosen)
+    return Device(name, chosen, channels_last, reason, opener)
 
 
 def device_of(execution: ExecutionConfig, architecture: Architecture) -> Device:
@@ -181,15 +186,14 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def _fabric_autocast(name: str, precision: str) -> Callable[[], AbstractContextManager[Any]]:
-    """Return the autocast of Lightning Fabric for one device; Fabric is imported here only."""
+    """Return the autocast of Lightning Fabric for one GPU; Fabric is imported here only."""
     from lightning_fabric import Fabric
 
     # Fabric announces the precision that `describe` tells already
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    cuda = name.startswith("cuda")
     fabric = Fabric(
-        accelerator="cuda" if cuda else "cpu",
-        devices=[int(name.partition(":")[2] or 0)] if cuda else 1,
+        accelerator="cuda",
+        devices=[int(name.partition(":")[2] or 0)],
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
     opened: Callable[[], AbstractContextManager[Any]] = fabric.autocast
