@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -120,3 +122,37 @@ def test_swapping_the_average_in_gives_the_own_weights_back():
         assert torch.equal(net.weight, average.average["weight"])
         assert not torch.equal(net.weight, torch.ones(2, 3))
     assert torch.equal(net.weight, torch.ones(2, 3))
+
+
+def test_training_loads_no_compiler_and_ends_where_a_loaded_one_lets_it_end():
+    """Importing the compiler takes longer than many a training; torch's own road is the other."""
+    code = (
+        "import sys, torch\n"
+        "if sys.argv[1] == 'loaded':\n"
+        "    import torch._dynamo\n"
+        "from relearn.training.optimizers import make_optimizer, make_schedule\n"
+        "torch.manual_seed(0)\n"
+        "net, knobs = torch.nn.Linear(4, 2), {'weight_decay': 0.1, 'momentum': 0.9}\n"
+        "def fresh():\n"
+        "    return make_optimizer(net.parameters(), name='sgd', learning_rate=0.1, **knobs)\n"
+        "optimizer = fresh()\n"
+        "schedule = make_schedule(optimizer, name='cosine', epochs=4, steps_per_epoch=1)\n"
+        "for step in range(4):\n"
+        "    optimizer.zero_grad(set_to_none=True)\n"
+        "    net(torch.ones(3, 4)).square().sum().backward()\n"
+        "    optimizer.step()\n"
+        "    schedule.step()\n"
+        "    kept, optimizer = optimizer.state_dict(), fresh()\n"
+        "    optimizer.load_state_dict(kept)\n"
+        "    schedule.optimizer = optimizer\n"
+        "print([f'{w:.9g}' for w in net.weight.flatten().tolist()])\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    found = {
+        road: subprocess.run(
+            [sys.executable, "-c", code, road], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for road in ("spared", "loaded")
+    }
+    assert found["spared"][0] == found["loaded"][0]
+    assert (found["spared"][1], found["loaded"][1]) == ("False", "True")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 _FUSED_ON = ("cpu", "cuda")
+_NOT_COMPILED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+"""Methods of every optimizer that torch keeps out of compiled code."""
 
 
 def make_optimizer(
@@ -44,13 +49,29 @@ def make_optimizer(
     settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
     settings["fused"] = all(p.is_floating_point() and p.device.type in _FUSED_ON for p in trained)
     makers: dict[str, Callable[..., Optimizer]] = {
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "sgd": lambda values, **given: torch.optim.SGD(values, momentum=momentum, **given),
+        "adam": _uncompiled(torch.optim.Adam),
+        "adamw": _uncompiled(torch.optim.AdamW),
+        "sgd": partial(_uncompiled(torch.optim.SGD), momentum=momentum),
     }
     if name not in makers:
         raise one_of("train.optimizer", name, makers)
     return makers[name](trained, **settings)
+
+
+def _uncompiled(kind: type[Optimizer]) -> Callable[..., Optimizer]:
+    """Return the same optimizer without the import of torch's compiler: four seconds a process.
+
+    Torch keeps the compiler out of some methods by a wrapper that the compiler itself makes at
+    the first call. No optimizer is compiled here, so that the plain methods do.
+    """
+    if "torch._dynamo" in sys.modules:
+        return kind
+    for name in _NOT_COMPILED:
+        plain = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        if not hasattr(plain, "__dynamo_disable"):
+            setattr(plain, "__dynamo_disable", plain)
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {"step": step})
 
 
 def make_schedule(
