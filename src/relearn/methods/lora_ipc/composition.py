@@ -201,15 +201,17 @@ def _thin(
     if not parts:
         return []
     own = [grad[:, part.rows[0] : part.rows[1]] for part, _ in parts]
-    left = _beside([a[:, part.skipped :] for part, (a, _) in parts]).T @ rows.T
-    right = [b[part.history :] @ each.T for (part, (_, b)), each in zip(parts, own, strict=True)]
+    left = times(_beside([a[:, part.skipped :] for part, (a, _) in parts]).T, rows.T)
+    right = [
+        times(b[part.history :], each.T) for (part, (_, b)), each in zip(parts, own, strict=True)
+    ]
     below = right[0] if len(right) == 1 else torch.cat(right)
-    grads_a = (below @ rows).split([part.rank for part, _ in parts])
+    grads_a = times(below, rows).split([part.rank for part, _ in parts])
     widths = [a.shape[1] - part.skipped for part, (a, _) in parts]
     found = []
     for number, each in enumerate(left.split(widths)):
         part, (_, b) = parts[number]
-        product = each @ own[number]  # of A^T dW, without dW
+        product = times(each, own[number])  # of A^T dW, without dW
         grad_a = grads_a[number].T * part.scale if part.rank else None
         found.append([grad_a, *_from_product(part, product, b)])
     return found

@@ -254,4 +254,3 @@ def _misfit(columns: Tensor) -> Tensor:
     gram = columns.T @ columns
     squares: Tensor = (gram - torch.eye(len(gram)).to(gram)).square().sum()
     return squares
-

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def times(left: Tensor, right: Tensor) -> Tensor:
@@ -24,10 +25,41 @@ def times(left: Tensor, right: Tensor) -> Tensor:
         left: Shape (rows, n).
         right: Shape (n, columns).
     """
-    if not _fits(left) or not left.numel():
+    if not (_fits(left) and _fits(right)):
         return left @ right
     found: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
     return found
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x W + bias, by oneDNN like ``times``; where gradients are asked for, by torch.
+
+    Args:
+        x: Shape (..., d_in).
+        weight: W as torch stores it, shape (d_out, d_in).
+        bias: Shape (d_out,), or None.
+    """
+    if torch.is_grad_enabled() or not (_fits(x.reshape(-1, x.shape[-1])) and _fits(weight)):
+        return functional.linear(x, weight, bias)
+    rows = x.reshape(-1, x.shape[-1])
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return found.view(*x.shape[:-1], weight.shape[0])
+
+
+def linear_into(x: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
+    """Write x W + bias, straight into its place where that is the faster way.
+
+    Args:
+        x: Shape (..., d_in).
+        weight: Shape (d_out, d_in).
+        bias: Shape (d_out,), or None.
+        into: Shape (..., d_out), contiguous.
+    """
+    out_features, in_features = weight.shape
+    if torch.is_grad_enabled() or bias is None or out_features < in_features:
+        into.copy_(linear(x, weight, bias))
+        return
+    torch.addmm(bias, x.reshape(-1, in_features), weight.T, out=into.view(-1, out_features))
 
 
 def living_rows(grad: Tensor) -> Tensor | None:
@@ -55,9 +87,11 @@ def _mostly(lives: Tensor) -> bool:
     return 2 * int(lives.count_nonzero()) > len(lives)
 
 
-def _fits(tensor: Tensor) -> bool:
-    known = tensor.device.type == "cpu" and tensor.dtype == torch.float32
-    return known and torch.backends.mkldnn.is_available() and _HAS_PRODUCT
+def _fits(matrix: Tensor) -> bool:
+    """Return whether oneDNN is fast with a matrix: columns of a wider one cost it a hundredfold."""
+    known = matrix.device.type == "cpu" and matrix.dtype == torch.float32 and matrix.numel() > 0
+    whole = matrix.is_contiguous() or matrix.T.is_contiguous()
+    return known and whole and _HAS_PRODUCT and torch.backends.mkldnn.is_available()
 
 
 _HAS_PRODUCT = hasattr(torch.ops.mkldnn, "_linear_pointwise")
