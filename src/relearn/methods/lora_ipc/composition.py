@@ -12,7 +12,7 @@ g: two large products instead of two small ones a module. Where dW = x^T g is wa
 (importance), or is the cheaper way, the same gradients come from it: dA = s dW B^T, dB = s A^T dW,
 domega_i = s <A_i^T dW, B_i>. Either way omega costs a step about rows x columns x (d_in + d_out)
 products, or rows x d_in x d_out; only folding the earlier modules (omega off, or the matrix frozen)
-is free.
+is free. Rows of g that are zero are left out of all products but W x (``products``).
 
 Weights are stored as torch stores them, (d_out, d_in), so W below is the transpose of W above.
 

@@ -1,10 +1,11 @@
-"""Products of a backward pass in the form that a CPU makes fastest; all are exact in fp32.
+"""Products of gradients and of mixed batches in the form that a CPU makes fastest; exact in fp32.
 
 Three things decide the speed of a small net beside the number of multiplications:
 
 - A product with a few columns is several times slower as (many rows x few columns) than transposed,
   as (few rows x many columns); ``composition`` writes all of them that way.
-- oneDNN multiplies two float32 matrices 10 to 20 percent faster than the BLAS that ``@`` asks.
+- oneDNN multiplies two float32 matrices 10 to 20 percent faster than the BLAS that ``@`` asks. W x
+  of a step stays with torch, so that a task begins with every bit of the outputs there were.
 - A net that answers from its class token alone has gradients in its last block that are zero in
   all other rows; products with these rows need not be made.
 """
