@@ -50,9 +50,10 @@ Attention, norms, GELU and all else take about as much time as another 6 G and a
 which leaves an estimate of 1.27 times the time (a ratio of 0.79) for a step after one task that
 wastes nothing: 1.1 cannot be reached in fp32 with every matrix learning. With dW in bf16 for omega
 alone, which is twice as fast here, and the factors' gradients in fp32 it would still be about 1.2;
-it is not done. What makes thin products faster helps the step after one task most, and so brings
-this ratio down to its floor while both steps gain. The goal is reached as the method is published,
-where matrices are frozen and folded (`_frozen`), and with omega off (`_folded`).
+it is not done. The table may show a ratio nearer to 1, because the step after one task has more
+beside its large products; what makes that step faster lowers the ratio while both steps gain. The
+goal is reached as the method is published, where matrices are frozen and folded (`_frozen`), and
+with omega off (`_folded`).
 """
 
 
