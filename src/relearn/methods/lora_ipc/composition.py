@@ -12,7 +12,7 @@ g: two large products instead of two small ones a module. Where dW = x^T g is wa
 (importance), or is the cheaper way, the same gradients come from it: dA = s dW B^T, dB = s A^T dW,
 domega_i = s <A_i^T dW, B_i>. Either way omega costs a step about rows x columns x (d_in + d_out)
 products, or rows x d_in x d_out; only folding the earlier modules (omega off, or the matrix frozen)
-is free.
+is free. Rows of g that are zero are left out of all products but W x (``products``).
 
 Weights are stored as torch stores them, (d_out, d_in), so W below is the transpose of W above.
 
@@ -31,6 +31,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from relearn.methods.lora_ipc.products import living_rows, times
 
 Observe = Callable[[Tensor, Tensor], None]
 """``observe(weight, gradient)`` of one matrix, both (d_out, d_in)."""
@@ -90,8 +92,10 @@ def column_weights(omega: Tensor, ranks: tuple[int, ...]) -> Tensor:
         omega: Shape (modules,).
         ranks: Rank of each module.
     """
-    times = torch.tensor(ranks, dtype=torch.int64, device=omega.device)
-    return omega.repeat_interleave(times)
+    if len(set(ranks)) == 1:
+        return omega.unsqueeze(1).expand(-1, ranks[0]).reshape(-1)
+    many = torch.tensor(ranks, dtype=torch.int64, device=omega.device)
+    return omega.repeat_interleave(many)
 
 
 def compose(base: Tensor, a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
@@ -133,10 +137,22 @@ class LowRankLinear(torch.autograd.Function):
         x, weight, *stacks = ctx.saved_tensors
         grad = grads[0].reshape(-1, weight.shape[0])
         rows = x.reshape(-1, x.shape[-1])
+        alive = living_rows(grads[0])
+        if alive is not None:
+            grad, rows = grad[alive], rows[alive]
         with torch.autocast(x.device.type, enabled=False):
-            grad_x = (grad @ weight).view_as(x) if ctx.needs_input_grad[0] else None
+            grad_x = _spread(times(grad, weight), alive, x) if ctx.needs_input_grad[0] else None
             found = _gradients(ctx.parts, rows, grad, (stacks[::2], stacks[1::2]), weight=weight)
         return (grad_x, None, None, None, *found)
+
+
+def _spread(found: Tensor, alive: Tensor | None, x: Tensor) -> Tensor:
+    """Return the gradient of x, zero in the rows that are not in it."""
+    if alive is None:
+        return found.view_as(x)
+    whole = found.new_zeros(x.shape)
+    whole.view(-1, x.shape[-1])[alive] = found
+    return whole
 
 
 def _gradients(
@@ -178,19 +194,25 @@ def _dense(
 def _thin(
     parts: Sequence[tuple[Part, tuple[Tensor, Tensor]]], rows: Tensor, grad: Tensor
 ) -> list[list[Tensor | None]]:
-    """Return the same gradients of some parts from products with their factors alone."""
+    """Return the same gradients of some parts from products with their factors alone.
+
+    Every product has its few columns as rows, see ``products``.
+    """
     if not parts:
         return []
     own = [grad[:, part.rows[0] : part.rows[1]] for part, _ in parts]
-    left = rows @ _beside([a[:, part.skipped :] for part, (a, _) in parts])
-    right = [each @ b[part.history :].T for (part, (_, b)), each in zip(parts, own, strict=True)]
-    grads_a = (rows.T @ _beside(right)).split([part.rank for part, _ in parts], 1)
+    left = times(_beside([a[:, part.skipped :] for part, (a, _) in parts]).T, rows.T)
+    right = [
+        times(b[part.history :], each.T) for (part, (_, b)), each in zip(parts, own, strict=True)
+    ]
+    below = right[0] if len(right) == 1 else torch.cat(right)
+    grads_a = times(below, rows).split([part.rank for part, _ in parts])
     widths = [a.shape[1] - part.skipped for part, (a, _) in parts]
     found = []
-    for number, each in enumerate(left.split(widths, 1)):
+    for number, each in enumerate(left.split(widths)):
         part, (_, b) = parts[number]
-        product = each.T @ own[number]  # of A^T dW, without dW
-        grad_a = grads_a[number] * part.scale if part.rank else None
+        product = times(each, own[number])  # of A^T dW, without dW
+        grad_a = grads_a[number].T * part.scale if part.rank else None
         found.append([grad_a, *_from_product(part, product, b)])
     return found
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 from relearn.errors import ParameterError
 from relearn.methods.lora_ipc.composition import LowRankLinear, column_weights, compose
 from relearn.methods.lora_ipc.modules import AdaptedMatrix, Run, Snapshot
+from relearn.methods.lora_ipc.products import linear, linear_into
 
 
 class AdaptedLinear(nn.Module):
@@ -198,7 +199,6 @@ class AdaptedLinear(nn.Module):
                 f"expected one for each of {images} images; this net cuts images into "
                 "windows, so run the images of one task at a time"
             )
-        result = x.new_empty(*x.shape[:-1], self.out_features)
         asked = {run.snapshot for run in runs}
         # what fits beside that of the first task, which every batch asks for, stays composed
         fits = len(asked) == 1 or len(asked) < self.keeps
@@ -209,6 +209,9 @@ class AdaptedLinear(nn.Module):
             for snapshot in asked
             if rows * sum(len(run) for run in runs if run.snapshot == snapshot) >= self._worth()
         }
+        if len(runs) == 1 and weights:
+            return linear(x, weights[runs[0].snapshot], self._bias(x))
+        result = x.new_empty(*x.shape[:-1], self.out_features)
         for run in runs:
             own, into = x[run.first : run.last], result[run.first : run.last]
             self._write(own, into, run.snapshot, weights.get(run.snapshot))
@@ -221,18 +224,9 @@ class AdaptedLinear(nn.Module):
     def _write(self, x: Tensor, into: Tensor, snapshot: Snapshot, weight: Tensor | None) -> None:
         """Write the outputs of one composition, by its weight or, without one, by the factors."""
         if weight is not None:
-            _linear_into(x, weight, self._bias(x), into)
+            linear_into(x, weight, self._bias(x), into)
             return
         into.copy_(functional.linear(x, self.base_weight.to(x.dtype), self._bias(x)))
         for matrix in self.parts:
             (first, last), (a, b, weights) = matrix.place.rows, matrix.factors(snapshot)
             into[..., first:last] += (x @ a.to(x.dtype)) @ (weights.unsqueeze(1) * b).to(x.dtype)
-
-
-def _linear_into(x: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
-    """Write x W + bias; straight into its place where no gradient is asked for."""
-    if torch.is_grad_enabled() or bias is None:
-        into.copy_(functional.linear(x, weight, bias))
-        return
-    rows, out = x.reshape(-1, weight.shape[1]), into.view(-1, weight.shape[0])
-    torch.addmm(bias, rows, weight.T, out=out)

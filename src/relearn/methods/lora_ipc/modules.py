@@ -224,6 +224,8 @@ class AdaptedMatrix(nn.Module):
             left.append(self.a.detach())
             right.append(self.b.detach())
             weights.append(torch.ones_like(right[-1][:, 0]))
+        if len(left) == 1:
+            return left[0], right[0], weights[0] * self.scale
         return torch.cat(left, 1), torch.cat(right), torch.cat(weights) * self.scale
 
     def part(self) -> Part:

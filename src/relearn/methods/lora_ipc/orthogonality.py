@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from relearn.data.randomness import generator_of
 from relearn.errors import TrainingError
@@ -108,20 +109,65 @@ def basis_of(matrix: AdaptedMatrix) -> Tensor:
 class SoftOrthogonality:
     """The penalty of one task, with what is constant in it found once.
 
+    Matrices of one shape are told together; their earlier factors are copied side by side.
+
     Args:
         matrices: All matrices; those without a present module count nothing.
     """
 
     def __init__(self, matrices: Iterable[AdaptedMatrix]) -> None:
-        self._terms = [(m, m.history_a, _misfit(m.history_a)) for m in matrices if m.a is not None]
+        alike: dict[object, list[AdaptedMatrix]] = {}
+        for matrix in matrices:
+            if matrix.a is not None:
+                shape = (matrix.history_a.shape, matrix.a.shape[1])
+                alike.setdefault((shape, matrix.a.dtype, matrix.a.device), []).append(matrix)
+        self._groups = [_Group(members) for members in alike.values()]
 
     def penalty(self) -> Tensor:
         """Return the sum of L over all matrices that have a present module, a scalar."""
         total = torch.zeros(())
-        for matrix, history, constant in self._terms:
-            if matrix.a is not None:
-                total = total.to(matrix.a) + _distance(history, matrix.a, constant)
+        for group in self._groups:
+            factors = [m.a for m in group.members if m.a is not None]
+            if factors:
+                total = total.to(factors[0]) + _Distance.apply(group, *factors)
         return total
+
+
+class _Group:
+    """Matrices of one shape: earlier factors (matrices, d_in, columns), c^2 (matrices,)."""
+
+    def __init__(self, members: list[AdaptedMatrix]) -> None:
+        self.members = members
+        self.history = torch.stack([m.history_a for m in members])
+        self.constant = torch.stack([_misfit(m.history_a) for m in members])
+
+
+class _Distance(torch.autograd.Function):
+    """The sum of L over matrices of one shape, with its gradient by hand.
+
+    dL / dA = 2 (H H^T A + A (A^T A - I)) / L for each matrix, found transposed (``products``).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, group: _Group, *factors: Tensor) -> Tensor:
+        """Return the sum, a scalar, from the factors A of the present modules."""
+        a = torch.stack(factors)
+        upright = a.mT
+        cross = upright @ group.history
+        own = upright @ a
+        own.diagonal(dim1=1, dim2=2).sub_(1.0)
+        squares = [each.square().sum((1, 2)) for each in (cross, own)]
+        distances = (group.constant + 2 * squares[0] + squares[1] + _EPSILON).sqrt()
+        slope = cross @ group.history.mT + own @ upright
+        ctx.save_for_backward(slope.mul_((2 / distances).view(-1, 1, 1)))
+        return distances.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of each factor."""
+        (slope,) = ctx.saved_tensors
+        return (None, *(slope * grads[0]).mT.unbind())
 
 
 class HardOrthogonality:
@@ -208,9 +254,3 @@ def _misfit(columns: Tensor) -> Tensor:
     gram = columns.T @ columns
     squares: Tensor = (gram - torch.eye(len(gram)).to(gram)).square().sum()
     return squares
-
-
-def _distance(history: Tensor, a: Tensor, constant: Tensor) -> Tensor:
-    cross = (history.T @ a).square().sum()
-    own = (a.T @ a - torch.eye(a.shape[1]).to(a)).square().sum()
-    return (constant + 2 * cross + own + _EPSILON).sqrt()
