@@ -83,9 +83,9 @@ products of bf16 numbers, which take about half the time of fp32 with AVX512-BF1
 """
 
 
-_BOUND = """The convolutions of the step alone, with all else taken away, against the whole
-step of the official code: a ratio above this one cannot be reached on this processor in that
-precision. Where it lies below a goal, the goal asks for another processor.
+_BOUND = """The convolutions of the step alone, as torch makes them, with all else taken away,
+against the whole step of the official code: a ratio above this one cannot be reached with them on
+this processor in that precision. Where it lies below a goal, the goal asks for another processor.
 
 """
 
