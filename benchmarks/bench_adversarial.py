@@ -64,8 +64,7 @@ def rows(size: Size, checkout: str | None, *, threads: int) -> Iterator[Row]:
         checkout: The official code; None leaves the other column empty.
         threads: Of each process.
     """
-    work = {"batch_size": size.batch, "steps": size.steps}
-    peer = Job(PEER, "step", {"checkout": checkout, **work}) if checkout else None
+    work, peer = _one_step(size, checkout)
     for precision, goal in (("bf16", 6.0), ("fp32", 1.7)):
         yield Row(
             f"adversarial.step_{precision}{'' if threads == 1 else f'_{threads}_threads'}",
@@ -81,6 +80,12 @@ def rows(size: Size, checkout: str | None, *, threads: int) -> Iterator[Row]:
         )
 
 
+def _one_step(size: Size, checkout: str | None) -> tuple[dict[str, int], Job | None]:
+    """Return how large a step is, and the official code's."""
+    work = {"batch_size": size.batch, "steps": size.steps}
+    return work, Job(PEER, "step", {"checkout": checkout, **work}) if checkout else None
+
+
 def bound_rows(size: Size, checkout: str | None) -> Iterator[Row]:
     """Yield the rows of the convolutions alone, which bound what any code can reach here.
 
@@ -88,8 +93,7 @@ def bound_rows(size: Size, checkout: str | None) -> Iterator[Row]:
         size: How much is done.
         checkout: The official code; None leaves the other column empty.
     """
-    work = {"batch_size": size.batch, "steps": size.steps}
-    peer = Job(PEER, "step", {"checkout": checkout, **work}) if checkout else None
+    work, peer = _one_step(size, checkout)
     for precision in ("bf16", "fp32"):
         yield Row(
             f"adversarial.bound_{precision}",
