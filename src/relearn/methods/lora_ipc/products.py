@@ -40,9 +40,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: W as torch stores it, shape (d_out, d_in).
         bias: Shape (d_out,), or None.
     """
-    if torch.is_grad_enabled() or not (_fits(x.reshape(-1, x.shape[-1])) and _fits(weight)):
-        return functional.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
+    if torch.is_grad_enabled() or not (_fits(rows) and _fits(weight)):
+        return functional.linear(x, weight, bias)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return found.view(*x.shape[:-1], weight.shape[0])
 

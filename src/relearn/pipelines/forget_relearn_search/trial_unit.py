@@ -75,7 +75,7 @@ def read_trial(folder: Path) -> tuple[float, float]:
     Args:
         folder: The unit's own folder.
     """
-    from relearn.arm_store import SCORE
+    from relearn.arm_store import load_score
 
-    told = json.loads((folder / SCORE).read_text(encoding="utf-8"))
-    return float(told["score"]), float(told["seconds"]["total_seconds"])
+    score, seconds = load_score(folder)
+    return score, float(seconds["total_seconds"])

@@ -103,10 +103,11 @@ def sentences_on_hints(records: pd.DataFrame) -> Iterator[str]:
     Args:
         records: With the task ``hint``.
     """
+    ranks = rank_correlations(records)
     for over in ("arms", "seeds"):
         told = [
             f"{hint} {row['rank_correlation']:+.2f}"
-            for hint, row in rank_correlations(records).items()
+            for hint, row in ranks.items()
             if row["over"] == over and row["rank_correlation"] is not None
         ]
         if told:
