@@ -2,6 +2,8 @@
 
 What an attack says of itself does not count: its points are put back into the ball and the net
 is asked once more. A sample that is wrong without an attack is never attacked and never robust.
+Attacks may climb on a faster form of the net (``relearn.models.folded``), equal up to rounding; the
+net itself says what is right and what is wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import torch
 from relearn.data.randomness import generator_of
 from relearn.errors import DataError, EvidenceError
 from relearn.evaluation.attacks.white_box import Attack, is_fooled, logits_at, measuring
+from relearn.models.folded import folded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -109,10 +112,11 @@ def attacked_pixels(
     device = next(model.parameters()).device
     parts = []
     with measuring(model, precision):
+        attacked = folded(model) if precision == "fp32" else model
         for number, block in enumerate(torch.arange(len(labels)).split(batch_size)):
             generator = generator_of(seed, f"attack.{type(attack).__name__}.{number}")
             pixels, truth = to_pixels(images[block], model), labels[block].to(device)
-            points = attack.perturb(model, pixels, truth, ball=ball, generator=generator)
+            points = attack.perturb(attacked, pixels, truth, ball=ball, generator=generator)
             parts.append(ball.project(points, pixels).cpu())
     return torch.cat(parts)
 
