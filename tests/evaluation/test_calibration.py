@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from relearn.evaluation.calibration import (
     brier_score,
@@ -38,21 +39,19 @@ def test_the_calibration_error_weighs_each_bin_by_its_samples() -> None:
     assert expected_calibration_error(logits, labels) == pytest.approx(wanted, abs=1e-6)
 
 
-def test_the_calibration_error_equals_a_sum_over_bins() -> None:
+@pytest.mark.parametrize("scale", [0.3, 3.0, 100.0])
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_the_calibration_error_equals_that_of_torchmetrics(bins: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(500, 5, generator=generator)
+    logits = scale * torch.randn(500, 5, generator=generator)
     labels = torch.randint(0, 5, (500,), generator=generator)
-    confidence, predicted = probabilities(logits).max(1)
-    right = (predicted == labels).double()
 
-    wanted = 0.0
-    for low in range(10):
-        rows = (confidence > low / 10) & (confidence <= (low + 1) / 10)
-        if rows.any():
-            gap = float(right[rows].mean() - confidence[rows].mean())
-            wanted += float(rows.double().mean()) * abs(gap)
+    theirs = multiclass_calibration_error(
+        probabilities(logits), labels, num_classes=5, n_bins=bins, norm="l1"
+    )
 
-    assert expected_calibration_error(logits, labels, bins=10) == pytest.approx(wanted, abs=1e-6)
+    found = expected_calibration_error(logits, labels, bins=bins)
+    assert found == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_brier_and_likelihood_by_hand() -> None:

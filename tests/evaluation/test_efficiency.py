@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -29,6 +31,25 @@ def test_the_flops_of_a_convnet_by_hand():
     # 28 -> conv 26 -> pool 13 -> conv 11 -> pool 5 -> conv 3, no padding, 3x3 kernels
     blocks = 26**2 * 9 * width + 11**2 * 9 * width**2 + 3**2 * 9 * width**2
     assert forward_flops(net, (1, 28, 28)) == 2 * (blocks + 9 * width * classes)
+
+
+def test_counting_loads_no_compiler_and_counts_as_beside_a_loaded_one():
+    code = (
+        "import sys, torch\n"
+        "if sys.argv[1] == 'loaded':\n"
+        "    import torch._dynamo\n"
+        "from relearn.evaluation.efficiency import forward_flops\n"
+        "net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3))\n"
+        "print(forward_flops(net, (1, 8, 8)), 'torch._dynamo' in sys.modules)"
+    )
+    found = {
+        road: subprocess.run(
+            [sys.executable, "-c", code, road], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for road in ("spared", "loaded")
+    }
+    flops = str(2 * 6**2 * 9 * 3)
+    assert found == {"spared": [flops, "False"], "loaded": [flops, "True"]}
 
 
 def test_counting_keeps_mode_and_weights():

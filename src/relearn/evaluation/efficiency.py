@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from relearn.uncompiled import spare_compiler
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -26,10 +28,12 @@ def forward_flops(model: nn.Module, shape: tuple[int, int, int]) -> int:
         model: Takes float images; its mode and weights are kept.
         shape: (channels, height, width).
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils import flop_counter
 
     device = next(model.parameters()).device
-    counter = FlopCounterMode(display=False)
+    if worker := getattr(flop_counter, "_FlopCounterMode", None):  # older torch has none
+        spare_compiler(worker.__torch_dispatch__)
+    counter = flop_counter.FlopCounterMode(display=False)
     was_training = model.training
     model.eval()
     with torch.no_grad(), counter:

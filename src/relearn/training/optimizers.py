@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from relearn.errors import ParameterError, one_of
+from relearn.uncompiled import is_compiler_loaded, spare_compiler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,17 +59,11 @@ def make_optimizer(
 
 
 def _uncompiled(kind: type[Optimizer]) -> Callable[..., Optimizer]:
-    """Return the same optimizer without the import of torch's compiler: four seconds a process.
-
-    Torch keeps the compiler out of some methods by a wrapper that the compiler itself makes at
-    the first call. No optimizer is compiled here, so that the plain methods do.
-    """
-    if "torch._dynamo" in sys.modules:
+    """Return the same optimizer without the import of torch's compiler: four seconds a process."""
+    if is_compiler_loaded():
         return kind
     for name in _NOT_COMPILED:
-        plain = inspect.unwrap(getattr(torch.optim.Optimizer, name))
-        if not hasattr(plain, "__dynamo_disable"):
-            setattr(plain, "__dynamo_disable", plain)
+        spare_compiler(getattr(torch.optim.Optimizer, name))
     step = torch.no_grad()(inspect.unwrap(kind.step))
     return type(kind.__name__, (kind,), {"step": step})
 

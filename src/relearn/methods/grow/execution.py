@@ -26,6 +26,7 @@ from relearn.methods.grow.labels import Label, Output, ParameterView, constant, 
 from relearn.methods.grow.operations import CONSTANTS, DECISIONS, KEEPS, NUMBERS, SILENT
 from relearn.methods.grow.rules import RULES, operation_name
 from relearn.methods.grow.tape import Misfit, Site
+from relearn.uncompiled import is_compiler_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,7 +245,7 @@ class Execution(TorchFunctionMode):
 
 def _uncompiled() -> Any:
     """Return a context in which compiled functions run as they were written."""
-    if "torch._dynamo" not in sys.modules:  # loading it takes seconds; nothing is compiled without
+    if not is_compiler_loaded():  # loading it takes seconds; nothing is compiled without
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
 
