@@ -11,14 +11,26 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from unit_jobs import Job, run_unit
 
-from relearn.errors import LockedError, TrainingError
-from relearn.execution import Unit, address_of, code_digest, map_units, require_all
+from relearn.arm_store import save_score
+from relearn.errors import LockedError, StaleInputError, TrainingError
+from relearn.execution import (
+    Unit,
+    address_of,
+    chosen_row,
+    code_digest,
+    map_units,
+    require_all,
+    run_all,
+    scores_of,
+)
 from relearn.execution.unit_folder import LOCK, MARKER, UnitFolder
 from relearn.execution.units import Outcome
 from relearn.process import Identity, this_process
+from relearn.training.config import ExecutionConfig
 
 ADDRESS = {"configuration": "c", "data": "d", "code": "k", "torch": "t"}
 TESTS = Path(__file__).parent
@@ -67,6 +79,35 @@ def test_of_many_failures_a_few_are_named():
     many = [Outcome(f"u{n}", False, "no memory", Path("u"), reused=False) for n in range(6)]
     with pytest.raises(TrainingError, match=r"6 unit.*\(u0, u1, u2, u3 and 2 more\): no"):
         require_all(many, what="zap")
+
+
+def test_a_run_of_all_is_done_as_the_execution_says_and_names_its_pipeline(tmp_path):
+    execution = ExecutionConfig(
+        device="cpu", precision="fp32", devices=1, workers=2, threads=1, backend="loky"
+    )
+    at = {"folder": tmp_path, "describe": "zap: arms"}
+    found = run_all(run_unit, units(Job("a"), Job("b")), execution, **at)
+    assert [(o.key, o.ok) for o in found] == [("a", True), ("b", True)]
+    with pytest.raises(TrainingError, match=r"^zap: 1 unit\(s\) failed \(c\): ValueError"):
+        run_all(run_unit, units(Job("c", "raise")), execution, **at)
+
+
+def test_scores_are_grouped_by_candidate(tmp_path):
+    outcomes = []
+    for number in range(4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_score(folder, score=number / 10, seconds={"train": number})
+        outcomes.append(Outcome(str(number), True, "", folder, reused=False))
+    found = scores_of(outcomes, each=2, seconds=lambda spent: spent["train"])
+    assert found == [[(0.0, 0.0), (0.1, 1.0)], [(0.2, 2.0), (0.3, 3.0)]]
+
+
+def test_the_chosen_row_is_found_or_the_pipeline_to_run_is_named():
+    table = pd.DataFrame({"arm": ["a", "a", "b"], "rate": [1, 2, 3], "chosen": [False, True, True]})
+    assert chosen_row(table, pipeline="zap", column="arm", name="a")["rate"] == 2
+    with pytest.raises(StaleInputError, match=r"zap.selection: .* arm 'c'; run `kedro run --pip"):
+        chosen_row(table, pipeline="zap", column="arm", name="c")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

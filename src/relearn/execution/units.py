@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relearn.errors import LockedError, RelearnError, TrainingError
 from relearn.execution.code_digest import code_digest
 from relearn.execution.unit_folder import UnitFolder
+
+if TYPE_CHECKING:
+    from relearn.training.config import ExecutionConfig
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +131,40 @@ def map_units(
             bar.update(1)
             _report(outcome, describe)
     return [found[unit.key] for unit in units]
+
+
+def run_all(
+    run_unit: RunUnit,
+    units: Sequence[Unit],
+    execution: ExecutionConfig,
+    *,
+    folder: Path,
+    describe: str,
+) -> list[Outcome]:
+    """Run the units that are not finished yet as the run is set up, and return all outcomes.
+
+    Args:
+        run_unit: As for ``map_units``.
+        units: As for ``map_units``; none gives none.
+        execution: Processes, threads and backend.
+        folder: Parent of all unit folders.
+        describe: Text of the progress bar, such as ``zap: arms``; up to the colon it begins the
+            message where units fail.
+
+    Raises:
+        TrainingError: A unit failed; the others are kept.
+    """
+    outcomes = map_units(
+        run_unit,
+        units,
+        folder=folder,
+        workers=execution.workers,
+        threads=execution.threads,
+        backend=execution.backend,
+        describe=describe,
+    )
+    require_all(outcomes, what=describe.partition(":")[0])
+    return outcomes
 
 
 def require_all(outcomes: Iterable[Outcome], *, what: str) -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from relearn.training.config import GridConfig
+
+Line = TypeVar("Line", bound=Hashable)
+"""What has a grid of its own, such as an arm, or an arm under one schedule."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,78 @@ def choose_rate(
             break
         tried[further] = score([further])[0]
     return settle(tried, factor=factor)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What came of one line of a search.
+
+    Attributes:
+        choice: The rate that was chosen, and all that were tried.
+        seconds: Every rate tried, to what its trainings took together.
+    """
+
+    choice: Choice
+    seconds: Mapping[float, float]
+
+    def rows(self, *, is_best: bool = True) -> list[tuple[float, float, float, bool, bool]]:
+        """Return (rate, score, seconds, at_border, chosen) of every rate tried, rising.
+
+        Args:
+            is_best: Whether this line is the one that is taken, of several.
+        """
+        rows = []
+        for rate, score in sorted(self.choice.tried.items()):
+            chosen = is_best and rate == self.choice.rate
+            # One point is no grid: nothing was searched, so nothing lies at a border.
+            at_border = chosen and self.choice.at_border and len(self.choice.tried) > 1
+            rows.append((rate, score, self.seconds[rate], at_border, chosen))
+        return rows
+
+
+def search_rates(
+    lines: Iterable[Line],
+    score: Callable[[Sequence[tuple[Line, float]]], Sequence[Sequence[tuple[float, float]]]],
+    grid: GridConfig,
+) -> dict[Line, Searched]:
+    """Return what came of the grids of all lines, widened together so that workers stay busy.
+
+    Args:
+        lines: All different.
+        score: Takes points (line, rate) and returns, for each, (score, seconds) of every seed;
+            higher is better, and the mean counts.
+        grid: The first rates, and how often one may be added beyond a border that wins.
+    """
+    tried: dict[Line, dict[float, float]] = {line: {} for line in lines}
+    seconds: dict[Line, dict[float, float]] = {line: {} for line in tried}
+    rates = grid_rates(centre=grid.centre, factor=grid.factor, points=grid.points)
+    points = [(line, rate) for line in tried for rate in rates]
+    for left in range(grid.widenings, -1, -1):
+        for (line, rate), told in zip(points, score(points), strict=True):
+            tried[line][rate] = fmean(value for value, _ in told)
+            seconds[line][rate] = sum(spent for _, spent in told)
+        further = ((line, next_rate(tried[line], factor=grid.factor)) for line in tried)
+        points = [(line, rate) for line, rate in further if rate is not None]
+        if not (left and points):
+            break
+    return {
+        line: Searched(settle(scores, factor=grid.factor), seconds[line])
+        for line, scores in tried.items()
+    }
+
+
+def best_lines(found: Mapping[tuple[str, Any], Searched]) -> set[tuple[str, Any]]:
+    """Return, for each name, its line with the highest score; of equal ones the first.
+
+    Args:
+        found: Lines (name, setting) to what came of them.
+    """
+    best: dict[str, tuple[str, Any]] = {}
+    for line, searched in found.items():
+        held = best.setdefault(line[0], line)
+        if searched.choice.score > found[held].choice.score:
+            best[line[0]] = line
+    return set(best.values())
 
 
 def _rounded(rate: float) -> float:

@@ -108,20 +108,13 @@ def judge_arms(
     import pandas as pd
 
     from relearn.arm_store import CHECKPOINT
-    from relearn.execution import map_units, require_all
+    from relearn.execution import run_all
     from relearn.pipelines.forget_relearn.units import judging_unit, run_judging
 
     jobs = _judging_jobs(first, selection, trained_units, arms)
-    outcomes = map_units(
-        run_judging,
-        [judging_unit(job) for job in jobs],
-        folder=folder,
-        workers=first.execution.workers,
-        threads=first.execution.threads,
-        backend=first.execution.backend,
-        describe="forget_relearn: arms",
-    )
-    require_all(outcomes, what="forget_relearn")
+    units = [judging_unit(job) for job in jobs]
+    told = "forget_relearn: arms"
+    outcomes = run_all(run_judging, units, first.execution, folder=folder, describe=told)
     _say_reused("judgements", outcomes)
     return pd.DataFrame(
         [

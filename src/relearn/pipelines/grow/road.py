@@ -30,21 +30,12 @@ def train_teachers(jobs: Sequence[TeacherJob], folder: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from relearn.execution import map_units, require_all
+    from relearn.execution import run_all
     from relearn.pipelines.grow.teacher_store import CHECKPOINT
     from relearn.pipelines.grow.units import run_teacher, teacher_unit
 
-    execution = jobs[0].execution
-    outcomes = map_units(
-        run_teacher,
-        [teacher_unit(job) for job in jobs],
-        folder=folder,
-        workers=execution.workers,
-        threads=execution.threads,
-        backend=execution.backend,
-        describe="grow: teachers",
-    )
-    require_all(outcomes, what="grow")
+    units, told = [teacher_unit(job) for job in jobs], "grow: teachers"
+    outcomes = run_all(run_teacher, units, jobs[0].execution, folder=folder, describe=told)
     say_reused("teachers", outcomes)
     return pd.DataFrame(
         [

@@ -31,12 +31,12 @@ def run_arms(jobs: Sequence[Job], selection: pd.DataFrame, folder: Path) -> pd.D
 
     from relearn.arm_store import CHECKPOINT
     from relearn.methods.last_layer_probe.arms import arms_of
-    from relearn.pipelines.last_layer_probe.tuning import run_all, settled
+    from relearn.pipelines.last_layer_probe.tuning import run_units, settled
     from relearn.provenance import digest_file
 
     arms = arms_of(jobs[0].config)
     every = [settled(replace(job, arm=arm), selection) for job in jobs for arm in arms]
-    outcomes = run_all(every, folder, "last_layer_probe: arms")
+    outcomes = run_units(every, folder, "last_layer_probe: arms")
     kept = sum(outcome.reused for outcome in outcomes)
     made = len(outcomes) - kept
     _log.info("last_layer_probe: %d units were there and are reused, %d were made", kept, made)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +47,35 @@ def tune(jobs: Sequence[Job], folder: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    search = _Search(jobs, folder, tuned_arms(jobs[0]))
-    search.run()
-    return pd.DataFrame(search.rows(), columns=list(_COLUMNS))
+    from relearn.methods.last_layer_probe.bodies_config import numbers_in
+    from relearn.training.choice import best_lines, search_rates
+
+    tuning = jobs[0].config.trained.tuning
+    lengths = numbers_in(tuning.epochs, kind=float)
+    lines = [(arm, length) for arm in tuned_arms(jobs[0]) for length in lengths]
+    found = search_rates(lines, partial(_scores, jobs, folder), tuning.rate)
+    best = best_lines(found)
+    rows = [
+        (*line, rate, score, len(jobs), *rest)
+        for line, searched in found.items()
+        for rate, score, *rest in searched.rows(is_best=line in best)
+    ]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _scores(
+    all_seeds: Sequence[Job], folder: Path, points: Sequence[tuple[tuple[str, float], float]]
+) -> list[list[tuple[float, float]]]:
+    from relearn.execution import scores_of
+    from relearn.pipelines.last_layer_probe.units import candidate
+
+    jobs = [
+        candidate(replace(job, arm=arm), rate=rate, epochs=epochs)
+        for (arm, epochs), rate in points
+        for job in all_seeds
+    ]
+    outcomes = run_units(jobs, folder, "last_layer_probe: settings")
+    return scores_of(outcomes, each=len(all_seeds), seconds=float)
 
 
 def untuned(job: Job) -> pd.DataFrame:
@@ -63,69 +90,6 @@ def untuned(job: Job) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-class _Search:
-    """Grids of rates for every arm and length, widened together round by round."""
-
-    def __init__(self, jobs: Sequence[Job], folder: Path, arms: Sequence[str]) -> None:
-        from relearn.methods.last_layer_probe.bodies_config import numbers_in
-        from relearn.training.choice import grid_rates
-
-        self.jobs, self.folder = jobs, folder
-        tuning = jobs[0].config.trained.tuning
-        self.rate = tuning.rate
-        self.lines = [(arm, e) for arm in arms for e in numbers_in(tuning.epochs, kind=float)]
-        rate = self.rate
-        self.grid = grid_rates(centre=rate.centre, factor=rate.factor, points=rate.points)
-        self.scores: dict[tuple[str, float], dict[float, float]] = {n: {} for n in self.lines}
-        self.seconds: dict[tuple[str, float, float], float] = {}
-
-    def run(self) -> None:
-        """Score the first grid of every line, then widen where a border wins."""
-        from relearn.training.choice import next_rate
-
-        self._score([(*line, rate) for line in self.lines for rate in self.grid])
-        for _ in range(self.rate.widenings):
-            further = [
-                (*line, rate)
-                for line in self.lines
-                if (rate := next_rate(self.scores[line], factor=self.rate.factor))
-            ]
-            if not further:
-                break
-            self._score(further)
-
-    def _score(self, points: Sequence[tuple[str, float, float]]) -> None:
-        from relearn.pipelines.last_layer_probe.units import candidate
-
-        jobs = [
-            candidate(replace(job, arm=arm), rate=rate, epochs=epochs)
-            for arm, epochs, rate in points
-            for job in self.jobs
-        ]
-        found = [_read_score(o) for o in run_all(jobs, self.folder, "last_layer_probe: settings")]
-        each = len(self.jobs)
-        for number, (arm, epochs, rate) in enumerate(points):
-            mine = found[number * each : (number + 1) * each]
-            self.scores[arm, epochs][rate] = sum(score for score, _ in mine) / each
-            self.seconds[arm, epochs, rate] = sum(seconds for _, seconds in mine)
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return one row a candidate; of several lengths the best one's choice is taken."""
-        from relearn.training.choice import settle
-
-        choices = {n: settle(self.scores[n], factor=self.rate.factor) for n in self.lines}
-        rows = []
-        for (arm, epochs), choice in choices.items():
-            rivals = [c.score for (name, _), c in choices.items() if name == arm]
-            first = next(n for n, c in choices.items() if n[0] == arm and c.score == max(rivals))
-            for rate, score in sorted(choice.tried.items()):
-                chosen = first == (arm, epochs) and rate == choice.rate
-                border = chosen and choice.at_border and len(choice.tried) > 1
-                spent = self.seconds[arm, epochs, rate]
-                rows.append((arm, epochs, rate, score, len(self.jobs), spent, border, chosen))
-        return rows
-
-
 def settled(job: Job, selection: pd.DataFrame) -> Job:
     """Return the job with the settings chosen for its arm, where it is a trained one.
 
@@ -136,25 +100,19 @@ def settled(job: Job, selection: pd.DataFrame) -> Job:
     Raises:
         StaleInputError: The table of settings does not know the arm.
     """
-    from relearn.errors import StaleInputError
+    from relearn.execution import chosen_row
     from relearn.methods.last_layer_probe.arms import TRAINED, arm_named
     from relearn.methods.last_layer_probe.trained_arms import with_settings
 
     kind = arm_named(job.config, job.arm).kind
     if kind not in TRAINED:
         return job
-    rows = selection[(selection["arm"] == kind) & selection["chosen"].astype(bool)]
-    if len(rows) != 1:
-        raise StaleInputError(
-            f"last_layer_probe.selection: has no settings for arm {kind!r}; run `kedro run "
-            "--pipeline last_layer_probe` whole"
-        )
-    row = rows.iloc[0]
+    row = chosen_row(selection, pipeline="last_layer_probe", column="arm", name=kind)
     rate, epochs = float(row["rate_factor"]), float(row["epochs_factor"])
     return replace(job, config=with_settings(job.config, rate=rate, epochs=epochs))
 
 
-def run_all(jobs: Sequence[Job], folder: Path, describe: str) -> list[Outcome]:
+def run_units(jobs: Sequence[Job], folder: Path, describe: str) -> list[Outcome]:
     """Return what came of the units, run over processes; whole ones are not run again.
 
     Args:
@@ -165,27 +123,10 @@ def run_all(jobs: Sequence[Job], folder: Path, describe: str) -> list[Outcome]:
     Returns:
         One outcome a job, in their order.
     """
-    from relearn.execution import map_units, require_all
+    from relearn.execution import run_all
     from relearn.pipelines.last_layer_probe.units import run_unit, unit_of
 
     if not jobs:
         return []
-    execution = jobs[0].execution
-    outcomes = map_units(
-        run_unit,
-        [unit_of(job) for job in jobs],
-        folder=folder,
-        workers=execution.workers,
-        threads=execution.threads,
-        backend=execution.backend,
-        describe=describe,
-    )
-    require_all(outcomes, what="last_layer_probe")
-    return outcomes
-
-
-def _read_score(outcome: Outcome) -> tuple[float, float]:
-    from relearn.arm_store import load_score
-
-    score, seconds = load_score(Path(outcome.path))
-    return score, float(seconds)
+    units = [unit_of(job) for job in jobs]
+    return run_all(run_unit, units, jobs[0].execution, folder=folder, describe=describe)

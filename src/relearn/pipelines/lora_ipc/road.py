@@ -27,21 +27,11 @@ def train_all(jobs: Sequence[TrainingJob], folder: Path, describe: str) -> list[
     Returns:
         One outcome a job, in their order.
     """
-    from relearn.execution import map_units, require_all
+    from relearn.execution import run_all
     from relearn.pipelines.lora_ipc.units import run_training_unit, training_unit
 
-    execution = jobs[0].execution
-    outcomes = map_units(
-        run_training_unit,
-        [training_unit(job) for job in jobs],
-        folder=folder,
-        workers=execution.workers,
-        threads=execution.threads,
-        backend=execution.backend,
-        describe=describe,
-    )
-    require_all(outcomes, what="lora_ipc")
-    return outcomes
+    units = [training_unit(job) for job in jobs]
+    return run_all(run_training_unit, units, jobs[0].execution, folder=folder, describe=describe)
 
 
 def index_of(jobs: Sequence[TrainingJob], outcomes: Sequence[Outcome]) -> pd.DataFrame:

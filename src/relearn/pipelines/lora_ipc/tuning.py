@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,71 +66,36 @@ def tune(first: TrainingJob, folder: Path, *, seeds: Sequence[int]) -> pd.DataFr
     """
     import pandas as pd
 
-    search = _Search(first, folder, seeds)
-    search.run()
-    return pd.DataFrame(search.rows(), columns=list(_COLUMNS))
+    from relearn.training.choice import search_rates
+
+    families, rate = families_of(first.config), first.config.tuning.rate
+    found = search_rates(families, partial(_scores, first, folder, seeds), rate)
+    rows = [
+        (family, families[family], rate, score, len(seeds), *rest)
+        for family, line in found.items()
+        for rate, score, *rest in line.rows()
+    ]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-class _Search:
-    """Grids of all families, widened together round by round, so that workers stay busy."""
+def _scores(
+    first: TrainingJob,
+    folder: Path,
+    seeds: Sequence[int],
+    points: Sequence[tuple[str, float]],
+) -> list[list[tuple[float, float]]]:
+    from relearn.execution import scores_of
+    from relearn.pipelines.lora_ipc.road import train_all
+    from relearn.pipelines.lora_ipc.units import candidate
 
-    def __init__(self, first: TrainingJob, folder: Path, seeds: Sequence[int]) -> None:
-        from relearn.training.choice import grid_rates
-
-        self.first, self.folder, self.seeds = first, folder, seeds
-        self.families = families_of(first.config)
-        self.rate = rate = first.config.tuning.rate
-        self.grid = grid_rates(centre=rate.centre, factor=rate.factor, points=rate.points)
-        self.scores: dict[str, dict[float, float]] = {family: {} for family in self.families}
-        self.seconds: dict[tuple[str, float], float] = {}
-
-    def run(self) -> None:
-        """Score the first grid of every family, then widen where a border wins."""
-        from relearn.training.choice import next_rate
-
-        self._score([(family, rate) for family in self.families for rate in self.grid])
-        for _ in range(self.rate.widenings):
-            further = [
-                (family, rate)
-                for family in self.families
-                if (rate := next_rate(self.scores[family], factor=self.rate.factor))
-            ]
-            if not further:
-                break
-            self._score(further)
-
-    def _score(self, points: Sequence[tuple[str, float]]) -> None:
-        from relearn.arm_store import load_score
-        from relearn.pipelines.lora_ipc.road import train_all
-        from relearn.pipelines.lora_ipc.units import candidate
-
-        jobs = [
-            candidate(replace(self.first, training=self.families[family], seed=seed), factor=rate)
-            for family, rate in points
-            for seed in self.seeds
-        ]
-        outcomes = train_all(jobs, self.folder, "lora_ipc: settings")
-        told = [load_score(Path(outcome.path)) for outcome in outcomes]
-        each = len(self.seeds)
-        for number, (family, rate) in enumerate(points):
-            mine = told[number * each : (number + 1) * each]
-            self.scores[family][rate] = sum(score for score, _ in mine) / each
-            self.seconds[family, rate] = sum(took["learn_seconds"] for _, took in mine)
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return one row a candidate."""
-        from relearn.training.choice import settle
-
-        rows: list[tuple[Any, ...]] = []
-        for family, speaker in self.families.items():
-            choice = settle(self.scores[family], factor=self.rate.factor)
-            for rate, score in sorted(choice.tried.items()):
-                chosen = rate == choice.rate
-                # One point is no grid: nothing was searched, so nothing lies at a border.
-                border = chosen and choice.at_border and len(choice.tried) > 1
-                spent, count = self.seconds[family, rate], len(self.seeds)
-                rows.append((family, speaker, rate, score, count, spent, border, chosen))
-        return rows
+    families = families_of(first.config)
+    jobs = [
+        candidate(replace(first, training=families[family], seed=seed), factor=rate)
+        for family, rate in points
+        for seed in seeds
+    ]
+    outcomes = train_all(jobs, folder, "lora_ipc: settings")
+    return scores_of(outcomes, each=len(seeds), seconds=lambda took: took["learn_seconds"])
 
 
 def settled(first: TrainingJob, selection: pd.DataFrame, training: str, seed: int) -> TrainingJob:
@@ -144,7 +110,7 @@ def settled(first: TrainingJob, selection: pd.DataFrame, training: str, seed: in
     Raises:
         StaleInputError: The table of settings does not know the family.
     """
-    from relearn.errors import StaleInputError
+    from relearn.execution import chosen_row
     from relearn.methods.lora_ipc.arms import trainings_of
     from relearn.methods.lora_ipc.train import with_rate
 
@@ -152,11 +118,6 @@ def settled(first: TrainingJob, selection: pd.DataFrame, training: str, seed: in
     family = trainings_of(first.config)[training].family
     if not family:
         return job
-    rows = selection[(selection["family"] == family) & selection["chosen"].astype(bool)]
-    if len(rows) != 1:
-        raise StaleInputError(
-            f"lora_ipc.selection: has no settings for family {family!r}; run "
-            "`kedro run --pipeline lora_ipc` whole"
-        )
-    factor = float(rows.iloc[0]["rate_factor"])
+    row = chosen_row(selection, pipeline="lora_ipc", column="family", name=family)
+    factor = float(row["rate_factor"])
     return replace(job, config=with_rate(first.config, training=training, factor=factor))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from relearn.execution import Outcome
+    from relearn.methods.zap.config import ZapConfig
     from relearn.pipelines.zap.units import Job
 
 _COLUMNS = (
@@ -38,85 +40,45 @@ def tune(first: Job, folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     from relearn.methods.zap.arms import arms_of
+    from relearn.training.choice import best_lines, search_rates
 
     config = first.config
     arms = list(arms_of(config))
     if not config.tuning.enabled:
-        rows = [(arm, 1.0, config.train.shift_pixels, None, 0, 0.0, False, True) for arm in arms]
-        return pd.DataFrame(rows, columns=list(_COLUMNS))
-    search = _Search(first, folder, arms)
-    search.run()
-    return pd.DataFrame(search.rows(), columns=list(_COLUMNS))
+        kept = [(arm, 1.0, config.train.shift_pixels, None, 0, 0.0, False, True) for arm in arms]
+        return pd.DataFrame(kept, columns=list(_COLUMNS))
+    lines = [(arm, shift) for arm in arms for shift in _shifts(config)]
+    found = search_rates(lines, partial(_scores, first, folder), config.tuning.rate)
+    best = best_lines(found)
+    rows = [
+        (arm, rate, shift, score, config.tuning.seeds, *rest)
+        for (arm, shift), line in found.items()
+        for rate, score, *rest in line.rows(is_best=(arm, shift) in best)
+    ]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-class _Search:
-    """Grids of all arms, widened together round by round, so that workers stay busy."""
+def _shifts(config: ZapConfig) -> list[int]:
+    """Return the shifts that are tried: none, the usual one and that of the tuning."""
+    tried = {config.train.shift_pixels, config.tuning.shift_pixels}
+    return sorted({0, *tried}) if config.tuning.shift_pixels else sorted(tried)[:1]
 
-    def __init__(self, first: Job, folder: Path, arms: Sequence[str]) -> None:
-        from relearn.training.choice import grid_rates
 
-        self.first, self.folder, self.arms = first, folder, arms
-        self.tuning = first.config.tuning
-        shifts = {first.config.train.shift_pixels, self.tuning.shift_pixels}
-        self.shifts = sorted({0, *shifts}) if self.tuning.shift_pixels else sorted(shifts)[:1]
-        rate = self.tuning.rate
-        self.grid = grid_rates(centre=rate.centre, factor=rate.factor, points=rate.points)
-        self.scores: dict[tuple[str, int], dict[float, float]] = {}
-        self.seconds: dict[tuple[str, int, float], float] = {}
+def _scores(
+    first: Job, folder: Path, points: Sequence[tuple[tuple[str, int], float]]
+) -> list[list[tuple[float, float]]]:
+    from relearn.execution import scores_of
+    from relearn.pipelines.zap.nodes import TUNING_SEEDS
+    from relearn.pipelines.zap.units import candidate
 
-    def run(self) -> None:
-        """Score the first grid of every arm and shift, then widen where a border wins."""
-        from relearn.training.choice import next_rate
-
-        lines = [(arm, shift) for arm in self.arms for shift in self.shifts]
-        self._score([(arm, shift, rate) for arm, shift in lines for rate in self.grid])
-        for _ in range(self.tuning.rate.widenings):
-            further = [
-                (arm, shift, rate)
-                for arm, shift in lines
-                if (rate := next_rate(self.scores[arm, shift], factor=self.tuning.rate.factor))
-            ]
-            if not further:
-                break
-            self._score(further)
-
-    def _score(self, points: Sequence[tuple[str, int, float]]) -> None:
-        from relearn.pipelines.zap.nodes import TUNING_SEEDS
-        from relearn.pipelines.zap.units import candidate
-
-        start = self.first.seed + TUNING_SEEDS
-        jobs = [
-            candidate(replace(self.first, arm=arm, seed=start + k), factor=rate, shift=shift)
-            for arm, shift, rate in points
-            for k in range(self.tuning.seeds)
-        ]
-        found = [_read_score(o) for o in _mapped(jobs, self.folder, "zap: settings")]
-        for number, (arm, shift, rate) in enumerate(points):
-            mine = found[number * self.tuning.seeds : (number + 1) * self.tuning.seeds]
-            mean = sum(score for score, _ in mine) / len(mine)
-            self.scores.setdefault((arm, shift), {})[rate] = mean
-            self.seconds[arm, shift, rate] = sum(seconds for _, seconds in mine)
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return one row a candidate."""
-        from relearn.training.choice import settle
-
-        rows = []
-        for arm in self.arms:
-            settled = {
-                shift: settle(self.scores[arm, shift], factor=self.tuning.rate.factor)
-                for shift in self.shifts
-            }
-            best = max(self.shifts, key=lambda shift: settled[shift].score)
-            for shift, choice in settled.items():
-                for rate, score in sorted(choice.tried.items()):
-                    chosen = shift == best and rate == choice.rate
-                    # One point is no grid: nothing was searched, so nothing lies at a border.
-                    border = chosen and choice.at_border and len(choice.tried) > 1
-                    spent = self.seconds[arm, shift, rate]
-                    told = (arm, rate, shift, score, self.tuning.seeds, spent, border, chosen)
-                    rows.append(told)
-        return rows
+    start, seeds = first.seed + TUNING_SEEDS, first.config.tuning.seeds
+    jobs = [
+        candidate(replace(first, arm=arm, seed=start + k), factor=rate, shift=shift)
+        for (arm, shift), rate in points
+        for k in range(seeds)
+    ]
+    outcomes = train_all(jobs, folder, "zap: settings")
+    return scores_of(outcomes, each=seeds, seconds=lambda spent: spent["total_pretraining"])
 
 
 def settled(first: Job, selection: pd.DataFrame, arm: str, seed: int) -> Job:
@@ -131,15 +93,10 @@ def settled(first: Job, selection: pd.DataFrame, arm: str, seed: int) -> Job:
     Raises:
         StaleInputError: The table of settings does not know the arm.
     """
-    from relearn.errors import StaleInputError
+    from relearn.execution import chosen_row
     from relearn.methods.zap.train import with_settings
 
-    rows = selection[(selection["arm"] == arm) & selection["chosen"].astype(bool)]
-    if len(rows) != 1:
-        raise StaleInputError(
-            f"zap.selection: has no settings for arm {arm!r}; run `kedro run --pipeline zap` whole"
-        )
-    row = rows.iloc[0]
+    row = chosen_row(selection, pipeline="zap", column="arm", name=arm)
     config = with_settings(
         first.config,
         rate_factor=float(row["rate_factor"]),
@@ -172,31 +129,21 @@ def train_units(jobs: Sequence[Job], folder: Path, *, describe: str) -> pd.DataF
             "digest": digest_file(Path(outcome.path) / CHECKPOINT),
             "reused": outcome.reused,
         }
-        for job, outcome in zip(jobs, _mapped(jobs, folder, describe), strict=True)
+        for job, outcome in zip(jobs, train_all(jobs, folder, describe), strict=True)
     ]
     return pd.DataFrame(rows)
 
 
-def _mapped(jobs: Sequence[Job], folder: Path, describe: str) -> list[Outcome]:
-    from relearn.execution import map_units, require_all
+def train_all(jobs: Sequence[Job], folder: Path, describe: str) -> list[Outcome]:
+    """Return what came of the jobs, run over processes; whole ones are not run again.
+
+    Args:
+        jobs: One a unit; at least one.
+        folder: Where units lie.
+        describe: Text of the progress bar.
+    """
+    from relearn.execution import run_all
     from relearn.pipelines.zap.units import run_unit, unit_of
 
-    execution = jobs[0].execution
-    outcomes = map_units(
-        run_unit,
-        [unit_of(job) for job in jobs],
-        folder=folder,
-        workers=execution.workers,
-        threads=execution.threads,
-        backend=execution.backend,
-        describe=describe,
-    )
-    require_all(outcomes, what="zap")
-    return outcomes
-
-
-def _read_score(outcome: Outcome) -> tuple[float, float]:
-    from relearn.arm_store import load_score
-
-    score, seconds = load_score(Path(outcome.path))
-    return score, float(seconds["total_pretraining"])
+    units = [unit_of(job) for job in jobs]
+    return run_all(run_unit, units, jobs[0].execution, folder=folder, describe=describe)

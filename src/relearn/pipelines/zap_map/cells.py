@@ -164,18 +164,7 @@ def train_cells(
 
 def _scores(jobs: Sequence[Job], folder: Path) -> list[float]:
     from relearn.arm_store import load_score
-    from relearn.execution import map_units, require_all
-    from relearn.pipelines.zap.units import run_unit, unit_of
+    from relearn.pipelines.zap.tuning import train_all
 
-    execution = jobs[0].execution
-    outcomes = map_units(
-        run_unit,
-        [unit_of(job) for job in jobs],
-        folder=folder,
-        workers=execution.workers,
-        threads=execution.threads,
-        backend=execution.backend,
-        describe="zap_map: shifts",
-    )
-    require_all(outcomes, what="zap_map")
+    outcomes = train_all(jobs, folder, "zap_map: shifts")
     return [load_score(Path(outcome.path))[0] for outcome in outcomes]
