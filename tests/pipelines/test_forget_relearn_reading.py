@@ -15,14 +15,10 @@ from tiny_forget_relearn import tiny_base, tiny_config, tiny_stream
 from relearn.errors import CheckpointError, EvidenceError
 from relearn.methods.forget_relearn.run import train_one
 from relearn.pipelines.forget_relearn import findings, nodes, study
-from relearn.pipelines.forget_relearn.training_store import (
-    TENSORS,
-    TOLD,
-    load_trained,
-    save_trained,
-)
+from relearn.pipelines.forget_relearn.training_store import load_trained, save_trained
 from relearn.pipelines.forget_relearn.tuning import settled, tune
 from relearn.pipelines.forget_relearn.units import TrainingJob, training_unit
+from relearn.training_store import TENSORS, TOLD
 
 COLUMNS = ["method", "arm", "seed", "task", "step", "metric", "value"]
 

@@ -16,10 +16,11 @@ from relearn.errors import CheckpointError, EvidenceError, ParameterError, Stale
 from relearn.parameters import SeedsConfig, StorageConfig
 from relearn.pipelines.lora_ipc import findings, nodes, reading
 from relearn.pipelines.lora_ipc.study import baseline_by_rule, orders_table
-from relearn.pipelines.lora_ipc.training_store import TENSORS, load_trained
+from relearn.pipelines.lora_ipc.training_store import load_trained
 from relearn.provenance import Provenance, digest
 from relearn.reports.continual_figures import continual_figures
 from relearn.training.config import ExecutionConfig, PretrainConfig
+from relearn.training_store import TENSORS
 
 if TYPE_CHECKING:
     from relearn.data.images import Stream

@@ -42,8 +42,8 @@ def train_models(
     """
     import pandas as pd
 
-    from relearn.pipelines.forget_relearn.training_store import TOLD
     from relearn.pipelines.forget_relearn.tuning import settled
+    from relearn.training_store import TOLD
 
     jobs = [settled(first, selection, name, seed) for name, seed in pairs]
     outcomes = _train_plain_first(jobs, folder)

@@ -1,20 +1,16 @@
-"""A finished training on disk: ``trained.json`` and ``trained.safetensors``, nothing executable."""
+"""A finished adversarial training on disk: what arms are made of."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from relearn.atomic import write_text, written_atomically
-from relearn.errors import CheckpointError
-from relearn.provenance import digest, digest_tensors
+from relearn.training_store import load_training, save_training
 
 if TYPE_CHECKING:
     from relearn.methods.forget_relearn.trained import Trained
 
-TOLD, TENSORS = "trained.json", "trained.safetensors"
-_FORMAT = "relearn-1/trained"
+_KIND = "relearn-1/trained"
 
 
 def save_trained(trained: Trained, folder: Path) -> Path:
@@ -27,21 +23,7 @@ def save_trained(trained: Trained, folder: Path) -> Path:
     Raises:
         OSError: The folder cannot be written, or the disk is full.
     """
-    from safetensors.torch import save_file
-
-    told, tensors = trained.plain()
-    # cloned: two models that share a tensor would be refused
-    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    with written_atomically(folder / TENSORS) as temporary:
-        save_file(whole, temporary)
-    document = {
-        "format": _FORMAT,
-        "digest": digest(told),
-        "tensors": digest_tensors(whole),
-        "told": told,
-    }
-    write_text(folder / TOLD, json.dumps(document))
-    return folder / TOLD
+    return save_training(*trained.plain(), folder, kind=_KIND)
 
 
 def load_trained(folder: Path) -> Trained:
@@ -53,25 +35,13 @@ def load_trained(folder: Path) -> Trained:
     Raises:
         CheckpointError: A file is missing, damaged, or of another kind.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from relearn.methods.forget_relearn.trained import Trained
 
-    try:
-        document: dict[str, Any] = json.loads((folder / TOLD).read_text(encoding="utf-8"))
-        if document["format"] != _FORMAT or document["digest"] != digest(document["told"]):
-            raise _damaged(folder / TOLD, "its digest is another one")
-        tensors = load_file(folder / TENSORS)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise _damaged(folder, type(error).__name__) from error
-    if digest_tensors(tensors) != document["tensors"]:
-        raise _damaged(folder / TENSORS, "its digest is another one")
-    return Trained.from_plain(document["told"], tensors)
-
-
-def _damaged(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: the training cannot be read ({why}); delete the folder and run "
-        "`kedro run --pipeline forget_relearn` again (same --env and --params)"
+    told, tensors = load_training(
+        folder,
+        kind=_KIND,
+        what="the training",
+        remedy="delete the folder and run "
+        "`kedro run --pipeline forget_relearn` again (same --env and --params)",
     )
+    return Trained.from_plain(told, tensors)
