@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from relearn.reports.paired import paired_interval
+from relearn.reports.wording import scale_of
 
 
 def main() -> None:
@@ -74,16 +75,14 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
 def comparisons(table: pd.DataFrame) -> str:
     """Return the comparisons that were asked for, as a section."""
     rows = []
     for row in table[table["status"] == "measured"].itertuples():
-        interval = f"{_points(row.difference)} [{_points(row.low)}, {_points(row.high)}]"
-        means = [f"{100 * row.baseline_mean:.1f}", f"{100 * row.treated_mean:.1f}"]
+        scale = scale_of(row.metric)
+        ends = f"[{scale.signed(row.low)}, {scale.signed(row.high)}]"
+        interval = f"{scale.difference(row.difference)} {ends}"
+        means = [scale.value(row.baseline_mean), scale.value(row.treated_mean)]
         holm = "-" if pd.isna(row.p_holm) else f"{row.p_holm:.3g}"
         arms = f"{row.treated} - {row.baseline}"
         rows.append([row.name, f"{row.task}.{row.metric}", arms, *means, interval, holm])
@@ -91,9 +90,9 @@ def comparisons(table: pd.DataFrame) -> str:
         "question",
         "metric",
         "arms",
-        "baseline %",
-        "treated %",
-        "difference, points",
+        "baseline",
+        "treated",
+        "difference",
         "p Holm",
     ]
     return "## Paired differences\n\n" + markdown_table(header, rows)
