@@ -37,20 +37,33 @@ def main() -> None:
     decision = json.loads((reporting / "decision.json").read_text(encoding="utf-8"))
     entry = decision["methods"][METHOD]
     records = pd.read_parquet(output / "records.parquet")
+    explored = pd.read_parquet(output / "exploration.parquet")  # empty where nothing was studied
+    tried = explored if len(explored) else records
     parts = [
         f"# {title}\n",
         origin(decision["provenance"], entry),
         "## What was asked, and the answer\n\n" + entry["words"],
         comparisons(pd.read_csv(reporting / "comparison.csv")),
-        _arms(records),
-        _against(records, "pgd_at"),
-        _against(records, str(entry["baseline_arm"])),
+        _arms(tried),
+        _against(tried, "pgd_at"),
+        _against(tried, str(entry["baseline_arm"])),
+        _fresh(len(explored) > 0),
         _settings(profile / "06_models" / METHOD / "selection.csv"),
         _recoveries(records),
         _costs(pd.read_parquet(output / "costs.parquet")),
         findings(reporting / METHOD / "diagnostics.json", reporting / METHOD / "ledger_check.json"),
     ]
     page.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
+
+
+def _fresh(studied: bool) -> str:
+    if not studied:
+        return ""
+    return (
+        "## What follows\n\nThe tables above are of the seeds that chose. The answer, the paired "
+        "differences and all that follows are of fresh seeds, on which the winner met the baseline "
+        "again."
+    )
 
 
 def _arms(records: pd.DataFrame) -> str:
