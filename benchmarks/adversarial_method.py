@@ -1,4 +1,4 @@
-"""Whole trainings of forget_relearn and of plain adversarial training: what the method costs."""
+"""What the method costs beside plain adversarial training, and what an attack costs its judge."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import torch
 import yaml
 from adversarial_work import MEAN, STD
 
+from relearn.data.ball import Ball
 from relearn.data.glyphs import draw_glyphs
 from relearn.data.images import Split, Stream
+from relearn.evaluation.attacks import scoring
+from relearn.evaluation.attacks.pgd import Pgd
 from relearn.methods.forget_relearn.config import ForgetRelearnConfig
 from relearn.methods.forget_relearn.run import train_one
 from relearn.methods.forget_relearn.watch import Examiner, Reading
 from relearn.models.checkpoint import Architecture, build_fresh, capture
+from relearn.models.normalised import NormalisedNet
 from relearn.training.device import open_device
 from relearn.training.memory import keep_freed_memory
 
@@ -53,6 +57,31 @@ def training(*, name: str, larger: bool, monitored: bool, epochs: int) -> Repeti
     def repetition() -> float:
         train_one(base, stream, config, training=name, seed=0, device=device)
         return 1.0
+
+    return repetition
+
+
+def judging(*, images: int, steps: int, folded: bool) -> Repetition:
+    """Prepare an attack of the judge on the pilot's net, in a ball in which no image is fooled.
+
+    Args:
+        images: That are attacked, all of them in each step.
+        steps: Of PGD.
+        folded: Whether the attack climbs on the folded net, as in a measurement.
+    """
+    keep_freed_memory()
+    if not folded:
+        scoring.folded = lambda net: net
+    draw = torch.Generator().manual_seed(0)
+    net = NormalisedNet(build_fresh(PILOT, seed=0), PILOT.mean, PILOT.std).eval()
+    net = net.to(memory_format=torch.channels_last)
+    pixels = torch.randint(0, 256, (images, 1, 8, 8), generator=draw, dtype=torch.uint8)
+    labels = scoring.clean_logits(net, pixels).argmax(1)
+    attack, ball = Pgd(1e-7, steps), Ball("linf", 1e-6)
+
+    def repetition() -> float:
+        scoring.attacked_pixels(net, pixels, labels, attack=attack, ball=ball, seed=0)
+        return float(images)
 
     return repetition
 

@@ -137,6 +137,27 @@ def method_rows(size: Size) -> Iterator[Row]:
             )
 
 
+def judging_rows(size: Size) -> Iterator[Row]:
+    """Yield the row of what folding the attacked net saves the judge.
+
+    Args:
+        size: How much is done.
+    """
+    for images in (256, 50):
+        work = {"images": images, "steps": 2 * size.steps}
+        yield Row(
+            f"adversarial.judging_{images}_images",
+            "images/CPU-s",
+            Job(METHOD, "judging", {**work, "folded": True}),
+            Job(METHOD, "judging", {**work, "folded": False}),
+            "fp32",
+            None,
+            f"convnet5 of width 16, PGD-{2 * size.steps} on {images} images of 8 pixels, none of "
+            "which is fooled: on the folded net over on the net as it is",
+            against="the net as it is",
+        )
+
+
 def same_results(size: Size, checkout: str | None) -> Iterator[dict[str, object]]:
     """Yield the rows that compare robust accuracies after the same short training.
 
@@ -184,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine, table = here(), []
     several = [int(threads) for threads in given.threads.split(",")]
     raced = [(row, n) for n in several for row in rows(size, given.peer, threads=n)]
-    alone = [*bound_rows(size, given.peer), *method_rows(size)]
+    alone = [*bound_rows(size, given.peer), *method_rows(size), *judging_rows(size)]
     for row, threads in [*raced, *((row, 1) for row in alone)]:
         if given.rows in row.name:
             figures = measured(row, repetitions=size.repetitions, threads=threads)

@@ -99,7 +99,8 @@ def adversarial_page(result: Mapping[str, Any]) -> str:
     raced = [row for row in result["rows"] if "ratio" in row]
     bounds = [row for row in raced if "bound_" in row["name"]]
     beside = [r for r in raced if r["against"] == "official code" and r not in bounds]
-    costs = [row for row in raced if row["against"] != "official code"]
+    judged = [row for row in raced if "judging_" in row["name"]]
+    costs = [r for r in raced if r["against"] != "official code" and r not in judged]
     same = [row for row in result["rows"] if "margin" in row]
     parts = [_ADVERSARIAL_HEAD, _measured_on(result, "1 or 2 threads")]
     parts += ["\n## Beside the official code\n\n", _table(beside), _short_of(beside)]
@@ -110,6 +111,8 @@ def adversarial_page(result: Mapping[str, Any]) -> str:
         parts += ["\n## The same result\n\n", *map(_same, same)]
     if costs:
         parts += ["\n## What forget_relearn costs\n\n", _table(costs), _short_of(costs)]
+    if judged:
+        parts += ["\n## What folding the attacked net saves its judge\n\n", _table(judged)]
     return "".join(parts)
 
 

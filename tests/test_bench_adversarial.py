@@ -78,6 +78,23 @@ def test_what_the_method_costs_is_a_training_over_a_training_of_the_same_size(mo
         assert row.peer.options["name"] == "pgd_at"
 
 
+def test_the_judge_attacks_the_same_images_on_the_folded_net_and_on_the_net(modules, monkeypatch):
+    import adversarial_method
+
+    from relearn.evaluation.attacks import scoring
+
+    monkeypatch.setattr(adversarial_method, "keep_freed_memory", lambda: True)
+    asked = []
+    folded = scoring.folded
+    monkeypatch.setattr(scoring, "folded", lambda net: asked.append(net) or folded(net))
+    for row in modules[0].judging_rows(modules[0].WHOLE):
+        assert row.ours.options == {**row.peer.options, "folded": True}
+    assert adversarial_method.judging(images=4, steps=2, folded=True)() == 4.0
+    assert len(asked) == 1
+    assert adversarial_method.judging(images=4, steps=2, folded=False)() == 4.0
+    assert len(asked) == 1
+
+
 def test_a_checkout_that_is_none_is_refused_in_one_line(modules, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         modules[0].main(["--peer", str(tmp_path)])
@@ -101,6 +118,10 @@ def test_the_last_line_is_one_json_object_with_a_row_for_each_claim():
         "adversarial.same_result_bf16",
         "adversarial.forget_relearn_overhead_pilot",
         "adversarial.forget_relearn_overhead_pilot_monitored",
+        "adversarial.bound_bf16",
+        "adversarial.bound_fp32",
+        "adversarial.judging_256_images",
+        "adversarial.judging_50_images",
     }
     assert all(row["ours"] >= 0 for row in result["rows"])
 
