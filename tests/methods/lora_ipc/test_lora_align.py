@@ -97,9 +97,10 @@ def test_one_training_is_read_with_and_without_alignment_as_two_trainings_would_
 
 
 @pytest.mark.parametrize("arm", ["lorac_ipc", "shared_lora"])
-def test_the_first_task_is_not_aligned(arm: str):
-    trained = learn(arm, tasks__learn=1)
-    assert trained.heads["plain"].keys() == trained.heads["aligned"].keys()
-    assert all(
-        torch.equal(t, trained.heads["aligned"][n]) for n, t in trained.heads["plain"].items()
-    )
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_task_is_aligned_where_that_is_wanted(arm: str, first: bool):
+    trained = learn(arm, tasks__learn=1, alignment__first_task=first)
+    plain, aligned = trained.heads["plain"], trained.heads["aligned"]
+    assert plain.keys() == aligned.keys()
+    changed = {name for name, tensor in plain.items() if not torch.equal(tensor, aligned[name])}
+    assert changed == ({"weight", "bias"} if first else set())

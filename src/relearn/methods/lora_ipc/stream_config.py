@@ -47,10 +47,12 @@ class SamplesConfig(Strict):
 
 
 class AlignmentConfig(Strict):
-    """Training the last layer again after each task but the first, on drawn features.
+    """Training the last layer again after each task, on drawn features.
 
     Attributes:
         enabled: Off: the arms keep the last layer as the tasks left it.
+        first_task: Also after the first task, whose last layer has no others to be aligned with,
+            but may be far from ready where modules want a low rate; off in the official code.
         centroids: Gaussians a class, found by k-means.
         epochs: Passes; each draws anew.
         per_centroid: Features drawn from each Gaussian for a pass.
@@ -61,6 +63,7 @@ class AlignmentConfig(Strict):
     """
 
     enabled: bool
+    first_task: bool
     centroids: int = Field(ge=1)
     epochs: int = Field(ge=1)
     per_centroid: int = Field(ge=1)

@@ -162,7 +162,7 @@ class StreamRun:
         # rehearsal trains the rows of earlier classes too
         trained_rows = (*lesson.earlier, *lesson.classes) if lesson.replays else lesson.classes
         aligned = start_of_alignment(plain, trained.heads.get("aligned"), trained_rows)
-        if task > 0:
+        if task > 0 or self.config.alignment.first_task:
             aligned = align_head(
                 aligned, trained.gaussians(), self.config.alignment, seed=self.seed, task=task
             )
