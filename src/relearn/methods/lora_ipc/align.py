@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from relearn.methods.lora_ipc.class_statistics import ClassStatistics, sample_features
+from relearn.training.optimizers import make_optimizer
 
 if TYPE_CHECKING:
     from relearn.methods.lora_ipc.stream_config import AlignmentConfig
@@ -66,8 +67,12 @@ def align_head(
     place = torch.zeros(len(start["weight"]), dtype=torch.int64)
     place[rows] = torch.arange(len(rows))
     trained = [start[name][rows].clone().requires_grad_() for name in start]
-    optimizer = torch.optim.SGD(
-        trained, config.learning_rate, config.momentum, weight_decay=config.weight_decay
+    optimizer = make_optimizer(
+        trained,
+        name="sgd",
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
     )
     for epoch in range(config.epochs):
         rate = config.learning_rate * (1 + math.cos(math.pi * epoch / config.epochs)) / 2

@@ -109,12 +109,11 @@ def sample_features(
     if not statistics:
         raise ParameterError("lora_ipc.alignment: no class has statistics; learn a task first")
     generator = generator_of(seed, door)
-    drawn, labels = [], []
-    for label, own in statistics.items():
-        shape = (each, *own.means.shape)
-        noise = torch.randn(shape, generator=generator).to(own.means)
-        values = own.means + noise * (own.variances + SMALLEST_VARIANCE).sqrt()
-        drawn.append(values.flatten(0, 1))
-        labels.append(torch.full((len(drawn[-1]),), label))
-    order = torch.randperm(sum(map(len, labels)), generator=generator)
-    return torch.cat(drawn)[order.to(drawn[0].device)], torch.cat(labels)[order]
+    means = torch.cat([own.means for own in statistics.values()])
+    variances = torch.cat([own.variances for own in statistics.values()])
+    counts = torch.tensor([len(own.means) for own in statistics.values()])
+    owners = torch.tensor(list(statistics)).repeat_interleave(counts)
+    noise = torch.randn((each, *means.shape), generator=generator).to(means)
+    drawn = (means + noise * (variances + SMALLEST_VARIANCE).sqrt()).flatten(0, 1)
+    order = torch.randperm(len(drawn), generator=generator)
+    return drawn[order.to(drawn.device)], owners.repeat(each)[order]
