@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from relearn.data.ball import Ball
+from relearn.evaluation.attacks import scoring
+from relearn.evaluation.attacks.ensemble import auto_attack
 from relearn.models.architectures import Architecture, build_fresh
 from relearn.models.folded import FoldedNet, folded
 from relearn.models.normalised import NormalisedNet
@@ -77,3 +80,22 @@ def test_nets_that_cannot_be_folded_come_back_as_they_are() -> None:
     without_pixels, doubled = lived_in(8).model, lived_in(8).double()
     for net in (training, other.eval(), without_pixels, doubled):
         assert folded(net) is net
+
+
+@pytest.mark.parametrize(("name", "attack"), auto_attack("standard", 10).members)
+def test_every_attack_leaves_the_same_images_on_the_folded_net_as_on_the_net(
+    name: str, attack: scoring.Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = lived_in(8)
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (16, 1, 8, 8), generator=draw, dtype=torch.uint8)
+    labels = scoring.clean_logits(net, images).argmax(1)
+
+    def left() -> Tensor:
+        ball = Ball("linf", 0.03)
+        return scoring.robust_mask(net, images, labels, attack=attack, ball=ball, seed=0)
+
+    quick = left()
+    monkeypatch.setattr(scoring, "folded", lambda same: same)
+    assert torch.equal(quick, left()), name
+    assert 0 < int(quick.sum()) < len(images)
